@@ -1,0 +1,62 @@
+"""The generators of data/synthetic as sources: `source: hops`, `source: prosqa-generated`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from latentthought.data.example import DATA_FOLDER, Example, Split
+from latentthought.data.sources.base import GeneratedSource
+from latentthought.data.sources.graphs import ProsQa
+from latentthought.data.sources.reading import BadRow, read_rows
+from latentthought.data.synthetic import hops, prosqa
+
+SMOKE_ROWS = 256
+
+
+class Hops(GeneratedSource):
+    """Follow links through a shuffled cycle (data/synthetic/hops.py)."""
+
+    name = "hops"
+    Options = hops.HopsOptions
+
+    def generate(self, split: Split, n: int, seed: int) -> Iterator[Example]:
+        return hops.generate(self.options, split, n, seed)
+
+    def rows_in(self, split: Split, smoke: bool) -> int:
+        size: int = getattr(self.options, f"{split}_rows")
+        return min(size, SMOKE_ROWS) if smoke else size
+
+
+class ProsQaGenerated(GeneratedSource):
+    """Graphs in the manner of ProsQA (data/synthetic/prosqa.py), as the same examples that the source `prosqa` gives.
+
+    A row that equals one of the real validation or test file is left out, and counted, where LATENTTHOUGHT_DATA has them.
+    """
+
+    name = "prosqa-generated"
+    Options = prosqa.GraphOptions
+
+    def generate(self, split: Split, n: int, seed: int) -> Iterator[Example]:
+        parser = ProsQa()
+        for number, row in enumerate(prosqa.iterate(self.options, split, n, seed)):
+            name = f"{self.name}/{split}/{seed}-{number}"
+            yield replace(parser.parse(row, name), id=name)
+
+    def rows_in(self, split: Split, smoke: bool) -> int:
+        size: int = getattr(self.options, f"{split}_rows")
+        return min(size, SMOKE_ROWS) if smoke else size
+
+    def held_out(self) -> frozenset[str]:
+        folder = os.environ.get(DATA_FOLDER)
+        if not folder:
+            return frozenset()
+        names = [name for split in ("validation", "test") for name in ProsQa.local_files[split]]
+        files = [Path(folder) / name for name in names if (Path(folder) / name).is_file()]
+        rows = [row for file in files for _, row in read_rows(file) if not isinstance(row, BadRow)]
+        return frozenset(prosqa.content_key(str(row["question"])) for row in rows if "question" in row)
+
+    def key(self, example: Example) -> str:
+        return prosqa.content_key(example.question)
