@@ -1,0 +1,1 @@
+"""Any Hugging Face causal language model, wrapped so that it can think in hidden states."""

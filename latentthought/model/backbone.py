@@ -1,0 +1,160 @@
+"""What we need of a Hugging Face causal language model, and no more: embed, run a cached pass, apply the head.
+
+A pass takes input embeddings for some columns and the cache of all columns before them. Caches are plain `DynamicCache`s
+without a config, whose layers all keep every column, sliding-window layers too: transformers then masks by window itself,
+and columns can be cropped, gathered and rebuilt. That costs memory beyond the window and buys one rule for every family.
+
+Gradient checkpointing of transformers drops the cache inside its layers, silently, so a whole pass is the unit here: its
+inputs (embeddings and cached keys and values) are kept, its inside is recomputed. A pass without cache uses the base's own
+per-layer checkpointing, which is exact there and saves more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer
+
+from latentthought.errors import ConfigError
+
+
+class States(NamedTuple):
+    """Hidden states of the columns of one pass: `final` (B, T, D) goes to the head, `fed` (B, T, D) is what thoughts feed back."""
+
+    final: Tensor
+    fed: Tensor
+
+
+class Backbone:
+    """A view of a causal language model; holds no parameters of its own.
+
+    Args:
+        base: a transformers model with a language-modelling head.
+        layer: which hidden state is fed back; see `ThoughtConfig.layer`.
+    """
+
+    def __init__(self, base: PreTrainedModel, layer: int = -1):
+        blocks = base.config.get_text_config().num_hidden_layers
+        if layer > blocks:
+            raise ConfigError(f"thought.layer: {layer} is out of range, the base has blocks 1 to {blocks} (0: embeddings, -1: after the final norm)")
+        self.base = base
+        # transformers' last entry is after the final norm, so the last block is -1 by another name
+        self.layer = -1 if layer == blocks else layer
+        self.checkpointing = False
+
+    @property
+    def width(self) -> int:
+        """D, the width of embeddings and hidden states."""
+        return self.base.get_input_embeddings().weight.shape[-1]
+
+    @property
+    def absolute_positions(self) -> bool:
+        """True for models with learnt positions (GPT-2), which padding shifts unless position ids are given."""
+        config = self.base.config.get_text_config()
+        return not any(getattr(config, name, None) is not None for name in ("rope_parameters", "rope_theta", "rope_scaling"))
+
+    def embed(self, input_ids: Tensor) -> Tensor:
+        """(B, T) ids -> (B, T, D): the embedding module's actual output (Gemma scales inside it)."""
+        return self.base.get_input_embeddings()(input_ids)
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """(..., D) -> (..., V) logits, with the output transforms that some families put after the head."""
+        logits = self.base.get_output_embeddings()(hidden)
+        config = self.base.config.get_text_config()
+        if (factor := getattr(config, "logit_scale", None)) is not None:  # Cohere
+            logits = logits * factor
+        if (divisor := getattr(config, "logits_scaling", None)) is not None:  # Granite
+            logits = logits / divisor
+        if (cap := getattr(config, "final_logit_softcapping", None)) is not None:  # Gemma 2
+            logits = torch.tanh(logits / cap) * cap
+        return logits
+
+    def run(
+        self,
+        embeddings: Tensor | None,
+        attention_mask: Tensor | None,
+        position_ids: Tensor | None,
+        cache: DynamicCache | None = None,
+        input_ids: Tensor | None = None,
+    ) -> States:
+        """One pass over some columns; extends `cache` in place.
+
+        Args:
+            embeddings: (B, t, D), or None with `input_ids` (B, t).
+            attention_mask: (B, cached + t), 1 where a column is attended, or None for all.
+            position_ids: (B, t) or None.
+            cache: keys and values of the columns before, or None for a pass that needs none.
+        """
+        recompute = self.checkpointing and torch.is_grad_enabled() and embeddings is not None
+        if not recompute:
+            return self._run(embeddings, attention_mask, position_ids, cache, input_ids)
+        if cache is None:
+            with _layer_checkpointing(self.base):
+                return self._run(embeddings, attention_mask, position_ids, None, None)
+        return self._run_checkpointed(embeddings, attention_mask, position_ids, cache)
+
+    def _run(
+        self, embeddings: Tensor | None, mask: Tensor | None, positions: Tensor | None, cache: DynamicCache | None, input_ids: Tensor | None
+    ) -> States:
+        inputs: dict[str, Any] = {"input_ids": input_ids} if embeddings is None else {"inputs_embeds": embeddings}
+        if self.layer != -1:
+            inputs["output_hidden_states"] = True
+        output = self.base.base_model(
+            **inputs, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=cache is not None
+        )
+        final = output.last_hidden_state
+        return States(final, final if self.layer == -1 else output.hidden_states[self.layer])
+
+    def _run_checkpointed(self, embeddings: Tensor, mask: Tensor | None, positions: Tensor | None, cache: DynamicCache) -> States:
+        def recomputed(embeddings: Tensor, *keys_values: Tensor) -> tuple[Tensor, ...]:
+            inner = rebuild_cache(keys_values)
+            states = self._run(embeddings, mask, positions, inner, None)
+            return (*states, *flatten_cache(inner))
+
+        final, fed, *keys_values = checkpoint(recomputed, embeddings, *flatten_cache(cache), use_reentrant=False)
+        cache.layers = rebuild_cache(keys_values).layers
+        return States(final, fed)
+
+
+def flatten_cache(cache: DynamicCache) -> list[Tensor]:
+    """[keys 0, values 0, keys 1, values 1, ...], each (B, H, T, D/H); empty for an empty cache."""
+    return [tensor for layer in cache.layers if layer.is_initialized for tensor in (layer.keys, layer.values)]
+
+
+def rebuild_cache(keys_values: list[Tensor] | tuple[Tensor, ...]) -> DynamicCache:
+    """The cache that `flatten_cache` came from, sharing its tensors: extending one leaves the other as it was."""
+    cache = DynamicCache()
+    for keys, values in zip(keys_values[::2], keys_values[1::2], strict=True):
+        layer = DynamicLayer()
+        layer.dtype, layer.device = keys.dtype, keys.device
+        layer.keys, layer.values, layer.is_initialized = keys, values, True
+        cache.layers.append(layer)
+    return cache
+
+
+def fork_cache(cache: DynamicCache, detach: bool = False) -> DynamicCache:
+    """A cache that can be extended without touching `cache`; no copy is made."""
+    tensors = flatten_cache(cache)
+    return rebuild_cache([tensor.detach() for tensor in tensors] if detach else tensors)
+
+
+def positions_of(attention_mask: Tensor) -> Tensor:
+    """(B, T) mask -> (B, T) position ids that start at 0 at each row's first attended column; padding gets 0."""
+    return (attention_mask.long().cumsum(-1) - 1).clamp_min(0)
+
+
+@contextmanager
+def _layer_checkpointing(base: PreTrainedModel) -> Iterator[None]:
+    # transformers 5.2x renamed the switch; older releases know only the old name
+    word = "activation" if hasattr(base, "activation_checkpointing_enable") else "gradient"
+    getattr(base, f"{word}_checkpointing_enable")({"use_reentrant": False})
+    try:
+        yield
+    finally:
+        getattr(base, f"{word}_checkpointing_disable")()

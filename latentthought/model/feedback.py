@@ -1,0 +1,186 @@
+"""How the fed-back states are obtained in training.
+
+`sequential`   exact: the prefix, then one cached pass a thought column, the last one together with all that follows.
+               S + 1 passes for S thoughts; costs S small passes whose weights are read again each time.
+`jacobi`       fixed-point iteration: all thought columns at once, k times, over the prefix's cache, then the scored pass.
+               Exact once k reaches the number of thoughts, whatever it starts from, since update i settles thought i
+               (Parallel Continuous Chain-of-Thought, arXiv 2506.18582). k + 2 passes.
+`single_pass`  jacobi with one update and no gradient through it, so that hundreds of mixed positions cost one extra forward. It
+               drifts from sequential as m grows: log the gap, evaluate sequentially. Given states replace the update.
+
+Only the prefix is shared; every method ends in one pass over thought columns (or the last of them) and the rest, so the
+scored hidden states always come from inputs whose thoughts are final.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from latentthought.errors import ConfigError
+from latentthought.model.backbone import Backbone, States, fork_cache
+from latentthought.thoughts.mixing import BlendRule, MixRatio, blend, columns
+from latentthought.thoughts.scale import ScaleMatcher
+
+FeedbackKind = Literal["sequential", "jacobi", "single_pass"]
+
+
+@dataclass(frozen=True)
+class ThoughtInputs:
+    """One batch whose thought columns are to be filled.
+
+    embeddings: (B, T, D). attention_mask, position_ids, thought_mask (bool): (B, T).
+    ratio: mix ratio, a float or a tensor broadcastable to (B, T); already drawn for the bernoulli rule.
+    thought_columns: ascending columns in which at least one row may think.
+    """
+
+    embeddings: Tensor
+    attention_mask: Tensor
+    position_ids: Tensor
+    thought_mask: Tensor
+    ratio: MixRatio
+    thought_columns: tuple[int, ...]
+
+    @property
+    def start(self) -> int:
+        return self.thought_columns[0]
+
+    @property
+    def stop(self) -> int:
+        return self.thought_columns[-1] + 1
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """What the passes gave: `states` of all columns, `fed_in` (B, stop - start, D) = h_{t-1} fed in at each column from start
+    to stop before scale and blend, and on request `text_states` (B, T, D), the states of the pure-text pass, without gradient."""
+
+    states: States
+    fed_in: Tensor
+    text_states: Tensor | None = None
+
+
+class FeedbackPasses:
+    """Runs a feedback method over a backbone.
+
+    Args:
+        backbone, scale, rule: the model's parts.
+        jacobi_iterations: k, for jacobi; None runs as many as there are thought columns (exact).
+        gradient_iterations: how many of the last jacobi updates carry gradient; None is all.
+        backprop_thoughts: how many of the last sequential thoughts carry gradient into the state fed to them; None is all.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        scale: ScaleMatcher,
+        rule: BlendRule,
+        jacobi_iterations: int | None = None,
+        gradient_iterations: int | None = None,
+        backprop_thoughts: int | None = None,
+    ):
+        limits = {"jacobi_iterations": (jacobi_iterations, 1), "gradient_iterations": (gradient_iterations, 0), "backprop_thoughts": (backprop_thoughts, 0)}
+        for name, (value, least) in limits.items():
+            if value is not None and value < least:
+                raise ConfigError(f"{name}: must be {least} or more, got {value}")
+        self.backbone, self.scale, self.rule = backbone, scale, rule
+        self.jacobi_iterations = jacobi_iterations
+        self.gradient_iterations = gradient_iterations
+        self.backprop_thoughts = backprop_thoughts
+
+    def run(
+        self, kind: FeedbackKind, inputs: ThoughtInputs, given_states: Tensor | None = None, text_states: bool = False
+    ) -> Feedback:
+        """Fill the thoughts by method `kind`; `given_states` (B, T, D) are the h of each position, for single_pass."""
+        if kind == "single_pass" and given_states is not None:
+            return self._given(inputs, given_states, text_states)
+        prefix, cache = self._prefix(inputs)
+        text = self._text_states(inputs, prefix, cache) if text_states else None
+        if kind == "sequential":
+            return self._sequential(inputs, prefix, cache, text)
+        iterations = 1 if kind == "single_pass" else self.jacobi_iterations
+        gradient = 0 if kind == "single_pass" else self.gradient_iterations
+        return self._jacobi(inputs, prefix, cache, text, iterations, gradient)
+
+    def mix(self, inputs: ThoughtInputs, states_BSD: Tensor, start: int, stop: int) -> Tensor:
+        """x_t of columns [start, stop) from the states h_{t-1} (B, stop - start, D); text where a row does not think."""
+        text_BSD = inputs.embeddings[:, start:stop]
+        mixed_BSD = blend(text_BSD, self.scale(states_BSD), columns(inputs.ratio, start, stop), self.rule)
+        return torch.where(inputs.thought_mask[:, start:stop, None], mixed_BSD, text_BSD)
+
+    def _pass(self, inputs: ThoughtInputs, embeddings: Tensor, start: int, stop: int, cache: DynamicCache | None) -> States:
+        return self.backbone.run(embeddings, inputs.attention_mask[:, :stop], inputs.position_ids[:, start:stop], cache)
+
+    def _prefix(self, inputs: ThoughtInputs) -> tuple[States, DynamicCache]:
+        cache = DynamicCache()
+        return self._pass(inputs, inputs.embeddings[:, : inputs.start], 0, inputs.start, cache), cache
+
+    def _sequential(self, inputs: ThoughtInputs, prefix: States, cache: DynamicCache, text: Tensor | None) -> Feedback:
+        passes, fed_in = [prefix], []
+        total, ends = inputs.embeddings.shape[1], (*inputs.thought_columns[1:], inputs.embeddings.shape[1])
+        first_with_gradient = 0 if self.backprop_thoughts is None else len(ends) - self.backprop_thoughts
+        for index, (start, stop) in enumerate(zip(inputs.thought_columns, ends, strict=True)):
+            previous = passes[-1].fed[:, -1:]
+            if index < first_with_gradient:
+                previous = previous.detach()
+            thought = self.mix(inputs, previous, start, start + 1)
+            embeddings = torch.cat([thought, inputs.embeddings[:, start + 1 : stop]], dim=1) if stop > start + 1 else thought
+            # the last pass of all needs its keys and values only for itself, but the cache has to be read
+            passes.append(self._pass(inputs, embeddings, start, stop, cache))
+            fed_in.append(previous)
+            if stop < total and stop - start > 1:  # text columns between two thoughts: keep fed_in one entry a column
+                fed_in.append(passes[-1].fed[:, : stop - start - 1])
+        return Feedback(_join(passes), torch.cat(fed_in, dim=1), text)
+
+    def _jacobi(
+        self, inputs: ThoughtInputs, prefix: States, cache: DynamicCache, text: Tensor | None, iterations: int | None, gradient: int | None
+    ) -> Feedback:
+        start, stop = inputs.start, inputs.stop
+        k = stop - start if iterations is None else iterations
+        first_with_gradient = 0 if gradient is None else k - gradient
+        x_BSD = inputs.embeddings[:, start:stop]
+        fed_in = x_BSD  # replaced by the first update
+        for update in range(k):
+            with torch.set_grad_enabled(torch.is_grad_enabled() and update >= first_with_gradient):
+                # the text pass that was asked for is this first update, when nothing is to flow through it
+                if update == 0 and text is not None and update < first_with_gradient:
+                    fed_in = text[:, start - 1 : stop - 1]
+                else:
+                    branch = fork_cache(cache, detach=update < first_with_gradient)
+                    fed = [prefix.fed[:, -1:]]
+                    if stop - start > 1:
+                        fed.append(self._pass(inputs, x_BSD[:, :-1], start, stop - 1, branch).fed)
+                    fed_in = torch.cat(fed, dim=1)
+            # blending stays outside: a learnt scale (mlp) trains even where the states carry no gradient
+            x_BSD = self.mix(inputs, fed_in, start, stop)
+        total = inputs.embeddings.shape[1]
+        scored = self._pass(inputs, torch.cat([x_BSD, inputs.embeddings[:, stop:]], dim=1), start, total, cache)
+        return Feedback(_join([prefix, scored]), fed_in, text)
+
+    def _given(self, inputs: ThoughtInputs, given_states: Tensor, text_states: bool) -> Feedback:
+        start, stop, total = inputs.start, inputs.stop, inputs.embeddings.shape[1]
+        fed_in = given_states[:, start - 1 : stop - 1].to(inputs.embeddings.dtype)
+        mixed = self.mix(inputs, fed_in, start, stop)
+        embeddings = torch.cat([inputs.embeddings[:, :start], mixed, inputs.embeddings[:, stop:]], dim=1)
+        text = None
+        if text_states:
+            with torch.no_grad():
+                text = self._pass(inputs, inputs.embeddings, 0, total, None).fed
+        return Feedback(self._pass(inputs, embeddings, 0, total, None), fed_in, text)
+
+    @torch.no_grad()
+    def _text_states(self, inputs: ThoughtInputs, prefix: States, cache: DynamicCache) -> Tensor:
+        start, total = inputs.start, inputs.embeddings.shape[1]
+        rest = self._pass(inputs, inputs.embeddings[:, start:], start, total, fork_cache(cache, detach=True))
+        return torch.cat([prefix.fed.detach(), rest.fed], dim=1)
+
+
+def _join(passes: list[States]) -> States:
+    final = torch.cat([states.final for states in passes], dim=1)
+    if passes[0].fed is passes[0].final:
+        return States(final, final)
+    return States(final, torch.cat([states.fed for states in passes], dim=1))

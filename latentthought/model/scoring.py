@@ -1,0 +1,72 @@
+"""From hidden states to the loss: the head on labelled positions only, in chunks, never the whole batch's logits.
+
+A vocabulary of 150k makes the logits of one long batch the largest tensor of a training step. Prompt and thought positions
+carry no label, so the head runs on the valid positions alone; above `CHUNK_ELEMENTS` logits it runs chunk by chunk and each
+chunk is recomputed in backward, so at most one chunk of logits lives at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+IGNORED = -100
+# logits held at once: 64 Mi elements are 256 MiB in fp32
+CHUNK_ELEMENTS = 1 << 26
+
+Head = Callable[[Tensor], Tensor]
+
+
+class Score(NamedTuple):
+    """loss: 0-d, mean cross-entropy. predictions: (B, T) argmax for the token at t (made at t - 1), IGNORED elsewhere; or None."""
+
+    loss: Tensor
+    predictions: Tensor | None
+
+
+def next_token_loss(
+    head: Head, hidden: Tensor, labels: Tensor, vocabulary: int, items: Tensor | int | None = None, predictions: bool = False
+) -> Score:
+    """Cross-entropy of each label from the hidden state before it.
+
+    Args:
+        head: (N, D) -> (N, V) logits. hidden: (B, T, D). labels: (B, T), IGNORED where nothing is scored; the label at t
+            is predicted at t - 1, so the one at t = 0 never counts.
+        vocabulary: V, to size the chunks.
+        items: divisor of the summed loss (the trainer's count over all ranks and micro-batches); the valid labels when None.
+        predictions: also return the argmax.
+    """
+    targets = labels[:, 1:]
+    valid = targets != IGNORED
+    hidden_ND, targets_N = hidden[:, :-1][valid], targets[valid]
+    total, best_N = _summed_loss(head, hidden_ND, targets_N, max(1, CHUNK_ELEMENTS // vocabulary), predictions)
+    count = max(1, len(targets_N)) if items is None else items
+    argmax = None
+    if predictions:
+        argmax = torch.full_like(labels, IGNORED)
+        argmax[:, 1:][valid] = best_N
+    return Score(total / count, argmax)
+
+
+def _summed_loss(head: Head, hidden_ND: Tensor, targets_N: Tensor, chunk: int, predictions: bool) -> tuple[Tensor, Tensor]:
+    if len(targets_N) == 0:  # keeps the graph, so that a rank without labels still joins the backward pass
+        return hidden_ND.float().sum() * 0.0, targets_N
+
+    def scored(hidden_nD: Tensor, targets_n: Tensor) -> tuple[Tensor, Tensor]:
+        logits_nV = head(hidden_nD)
+        loss = F.cross_entropy(logits_nV.float(), targets_n, reduction="sum")
+        return loss, logits_nV.detach().argmax(-1) if predictions else targets_n
+
+    if len(targets_N) <= chunk:
+        return scored(hidden_ND, targets_N)
+    losses, best = [], []
+    for part_ND, part_N in zip(hidden_ND.split(chunk), targets_N.split(chunk), strict=True):
+        loss, best_n = checkpoint(scored, part_ND, part_N, use_reentrant=False)
+        losses.append(loss)
+        best.append(best_n)
+    return torch.stack(losses).sum(), torch.cat(best)

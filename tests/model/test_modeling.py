@@ -1,0 +1,136 @@
+"""What the forward refuses, reports and leaves to the base."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tests.families import VOCABULARY, tiny_base
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from latentthought import LatentThoughtForCausalLM, ThoughtConfig
+from latentthought.errors import ConfigError
+
+
+@pytest.fixture
+def model():
+    return LatentThoughtForCausalLM.from_base(tiny_base("llama"))
+
+
+@pytest.fixture
+def ids():
+    return torch.randint(3, VOCABULARY, (2, 9), generator=torch.Generator().manual_seed(0))
+
+
+def thoughts_at(ids, *columns):
+    mask = torch.zeros_like(ids, dtype=torch.bool)
+    mask[:, list(columns)] = True
+    return mask
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        ({"feedback": "sequentiel"}, "Did you mean sequential"),
+        ({"jacobi_iterations": 0, "feedback": "jacobi"}, "jacobi_iterations: must be 1 or more"),
+        ({"backprop_thoughts": -1}, "backprop_thoughts: must be 0 or more"),
+        ({"thought_states": torch.zeros(2, 9, 32)}, "single_pass"),
+        ({"thought_columns": (5, 6)}, "outside thought_columns"),
+        ({"use_cache": True}, "think"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+)
+def test_what_cannot_be_is_refused(model, ids, arguments, word):
+    with pytest.raises(ConfigError, match=word):
+        model(ids, thought_mask=thoughts_at(ids, 4, 5), **arguments)
+
+
+def test_a_thought_needs_a_state_before_it(model, ids):
+    with pytest.raises(ConfigError, match="column 0"):
+        model(ids, thought_mask=thoughts_at(ids, 0))
+    mask = torch.ones_like(ids)
+    mask[0, :4] = 0
+    with pytest.raises(ConfigError, match="first position"):
+        model(ids, mask, thought_mask=thoughts_at(ids, 4))
+
+
+def test_a_misspelt_argument_is_an_error_and_not_swallowed(model, ids):
+    with pytest.raises(TypeError, match="tought_mask"):
+        model(ids, tought_mask=None)
+
+
+def test_logits_to_keep(model, ids):
+    whole = model(ids, thought_mask=thoughts_at(ids, 4)).logits
+    torch.testing.assert_close(model(ids, thought_mask=thoughts_at(ids, 4), logits_to_keep=2).logits, whole[:, -2:])
+    picked = torch.tensor([1, 5])
+    torch.testing.assert_close(model(ids, thought_mask=thoughts_at(ids, 4), logits_to_keep=picked).logits, whole[:, picked])
+
+
+def test_monitor_reports_size_and_direction_of_the_thoughts(model, ids):
+    mask = thoughts_at(ids, 4, 5)
+    output = model(ids, thought_mask=mask)
+    embedding_rms = model.get_input_embeddings().weight.square().mean(-1).sqrt().mean()
+    ratio = output.thoughts.square().mean(-1).sqrt().mean() / embedding_rms
+    cosine = torch.cosine_similarity(output.thoughts, model.get_input_embeddings()(ids[:, 4:6]), dim=-1).mean()
+    torch.testing.assert_close(output.monitor["rms_ratio"], ratio)
+    torch.testing.assert_close(output.monitor["cosine"], cosine)
+
+
+def test_scaled_states_have_the_embedding_rms(model, ids):
+    output = model(ids, thought_mask=thoughts_at(ids, 4), return_states=True)
+    rms = output.scaled.square().mean(-1).sqrt()
+    torch.testing.assert_close(rms, model.scale.target.expand(rms.shape))
+    torch.testing.assert_close(output.embeddings, model.get_input_embeddings()(ids))
+
+
+def test_bernoulli_makes_every_position_text_or_thought(ids):
+    model = LatentThoughtForCausalLM.from_base(tiny_base("llama"), ThoughtConfig(blend="bernoulli"))
+    mask = thoughts_at(ids, 3, 4, 5, 6)
+    torch.manual_seed(0)
+    drawn = model(ids, thought_mask=mask, mix_ratio=0.5).logits
+    torch.manual_seed(0)
+    latent = torch.rand(ids.shape) < 0.5
+    expected = model(ids, thought_mask=mask & latent, mix_ratio=1.0).logits
+    torch.testing.assert_close(drawn, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_plain_text_gives_what_the_base_gives(model, ids):
+    ours = model(ids, use_cache=True, output_hidden_states=True)
+    base = model.base(ids, use_cache=True, output_hidden_states=True)
+    assert torch.equal(ours.logits, base.logits)
+    assert len(ours.hidden_states) == len(base.hidden_states)
+    assert ours.past_key_values.get_seq_length() == ids.shape[1]
+
+
+@pytest.mark.parametrize(
+    ("family", "extra"),
+    [
+        ("gemma2", {"final_logit_softcapping": 3.0, "head_dim": 8, "attn_logit_softcapping": 5.0}),
+        ("cohere", {"logit_scale": 0.25}),
+        ("granite", {"logits_scaling": 4.0}),
+    ],
+)
+def test_output_transforms_of_other_families_are_applied(family, extra, ids):
+    settings = {
+        "vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "pad_token_id": 0, "initializer_range": 0.2,
+    }
+    torch.manual_seed(0)
+    base = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **settings, **extra)).eval()
+    model = LatentThoughtForCausalLM.from_base(base)
+    torch.testing.assert_close(model(ids).logits, base(ids).logits)
+
+
+def test_thought_settings_can_change_but_not_those_with_weights(model):
+    model.set_thought(thoughts=4, thought_token_id=7)
+    assert model.config.thought_config.thoughts == model.thought.thoughts == 4
+    with pytest.raises(ConfigError, match="carries weights"):
+        model.set_thought(scale="mlp")
+
+
+def test_half_precision_runs_forward_and_backward(ids):
+    base = tiny_base("llama").to(torch.bfloat16)
+    model = LatentThoughtForCausalLM.from_base(base, ThoughtConfig(scale="mlp"))
+    output = model(ids, labels=ids, thought_mask=thoughts_at(ids, 4, 5), mix_ratio=0.5)
+    output.loss.backward()
+    assert output.loss.isfinite()
+    assert output.thoughts.dtype == torch.bfloat16
