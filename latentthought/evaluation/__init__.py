@@ -1,0 +1,33 @@
+"""Scoring a model on a task: tasks, runner, controls, intervals, results. torch is imported when a model is run, not before."""
+
+from latentthought.evaluation.comparison import Comparison, compare, render_comparison
+from latentthought.evaluation.generation import CONTROLS, controls_for
+from latentthought.evaluation.results import Results, find_results, render, render_groups
+from latentthought.evaluation.runner import evaluate
+from latentthought.evaluation.samples import Sample, read_samples
+from latentthought.evaluation.statistics import Estimate, PairedDifference, mcnemar, paired_difference, wilson
+from latentthought.evaluation.tasks import TaskConfig, load_task
+from latentthought.evaluation.validation import validation_scorer
+
+__all__ = [
+    "CONTROLS",
+    "Comparison",
+    "Estimate",
+    "PairedDifference",
+    "Results",
+    "Sample",
+    "TaskConfig",
+    "compare",
+    "controls_for",
+    "evaluate",
+    "find_results",
+    "load_task",
+    "mcnemar",
+    "paired_difference",
+    "read_samples",
+    "render",
+    "render_comparison",
+    "render_groups",
+    "validation_scorer",
+    "wilson",
+]

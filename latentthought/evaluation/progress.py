@@ -1,0 +1,51 @@
+"""The progress line of an evaluation: how far, how right so far, how long still."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
+
+from latentthought.evaluation.samples import Sample
+
+
+class Progress:
+    """A rich progress bar on standard error with the running accuracy; silent when `shown` is False."""
+
+    def __init__(self, label: str, total: int, done: int, shown: bool):
+        self._bar: Any = None
+        self._right = self._seen = 0
+        if shown:
+            from rich import progress
+            from rich.console import Console
+
+            columns = (
+                progress.TextColumn("{task.description}"),
+                progress.BarColumn(),
+                progress.MofNCompleteColumn(),
+                progress.TextColumn("{task.fields[accuracy]}"),
+                progress.TimeElapsedColumn(),
+                progress.TimeRemainingColumn(),
+            )
+            self._bar = progress.Progress(*columns, console=Console(stderr=True), transient=True)
+            self._task = self._bar.add_task(label, total=total, completed=done, accuracy="")
+
+    def __enter__(self) -> Progress:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def add(self, samples: Sequence[Sample]) -> None:
+        """Count a batch of judged samples."""
+        self._seen += len(samples)
+        self._right += sum(sample.verdict.correct for sample in samples)
+        if self._bar is not None:
+            self._bar.update(
+                self._task, advance=len(samples), accuracy=f"{100 * self._right / self._seen:.1f} % right"
+            )

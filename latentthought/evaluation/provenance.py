@@ -1,0 +1,48 @@
+"""Where a number came from: package versions, git state, the recipe that trained the model."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from latentthought.config import read_yaml
+
+_PACKAGES = ("latentthought", "torch", "transformers")
+
+
+def versions() -> dict[str, str]:
+    """Python and the packages that can move a result."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # run from a checkout without installation
+            import latentthought
+
+            found[name] = latentthought.__version__ if name == "latentthought" else "unknown"
+    return found
+
+
+def git_state() -> dict[str, Any] | None:
+    """{commit, dirty} of the working directory's repository; None where there is none or no git."""
+    commit = _git("rev-parse", "HEAD")
+    if not commit:
+        return None
+    return {"commit": commit, "dirty": bool(_git("status", "--porcelain", "--untracked-files=no"))}
+
+
+def recipe_of(model_folder: str) -> dict[str, Any] | None:
+    """The resolved recipe of the run that a model folder (`RUN/model` or a checkpoint) belongs to; None for any other model."""
+    path = Path(model_folder).parent / "recipe.yaml" if model_folder else None
+    return read_yaml(path) if path is not None and path.is_file() else None
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

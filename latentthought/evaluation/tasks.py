@@ -1,0 +1,119 @@
+"""A task: which rows, how they are prompted, how an answer is found and judged, what is reported.
+
+Tasks are the YAML files in `evals/`, versioned because a number means nothing without the task it was measured on: raise
+`version` with every change that may move a result. A model that was trained here is prompted as it was trained; `format`
+overrides that, `default_format` serves models that carry no format of their own.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+
+from latentthought.config import Config, read_yaml
+from latentthought.data.encoding import FormatConfig
+from latentthought.data.example import Example, ExampleSet
+from latentthought.data.sources import SourceConfig, load_examples
+from latentthought.errors import ConfigError
+from latentthought.grading import GradePolicy
+from latentthought.resources import find_task
+
+Metric = Literal["accuracy", "cell_accuracy", "consistency"]
+PUZZLES = ("knights", "zebra")
+
+
+class TaskConfig(Config):
+    """One evaluation task.
+
+    data: the rows (a source, its split). format: how to prompt, whatever the model was trained with (None: as trained).
+    default_format: how to prompt a model that does not say. judge: `answer` (the grader), or a puzzle whose answer has parts.
+    extraction: `flexible` (every rule) or `strict` (a box or nothing). policy: see `GradePolicy`. choices: the rows are
+    multiple choice, letter and option text stand for each other. groups: keys of a row's meta to report by.
+    max_new_tokens: per answer, thoughts not counted.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    version: int = Field(ge=1)
+    description: str = ""
+    data: SourceConfig
+    format: FormatConfig | None = None
+    default_format: FormatConfig = FormatConfig()
+    judge: Literal["answer", "knights", "zebra"] = "answer"
+    extraction: Literal["flexible", "strict"] = "flexible"
+    policy: dict[str, Any] = {}
+    choices: bool = False
+    metrics: tuple[Metric, ...] = ("accuracy",)
+    groups: tuple[str, ...] = ()
+    max_new_tokens: int = Field(default=256, ge=1)
+
+    @field_validator("policy")
+    @classmethod
+    def _policy_holds(cls, values: dict[str, Any]) -> dict[str, Any]:
+        if "strict" in values or "choices" in values:
+            raise ValueError("strict and choices are settings of the task: extraction: strict, choices: true")
+        GradePolicy.parse(values)
+        return values
+
+    @field_validator("metrics")
+    @classmethod
+    def _metrics_hold(cls, metrics: tuple[str, ...], info: Any) -> tuple[str, ...]:
+        judge = info.data.get("judge", "answer")
+        known = {"answer": ("accuracy",), "zebra": ("accuracy", "cell_accuracy")}.get(judge, metrics)
+        for metric in metrics:
+            if metric not in known:
+                raise ValueError(f"judge {judge!r} does not measure {metric}; allowed: {', '.join(known)}")
+        return metrics if "accuracy" in metrics else ("accuracy", *metrics)
+
+    @property
+    def grade_policy(self) -> GradePolicy:
+        """The grading policy of the task, without a row's choices."""
+        return GradePolicy.parse({**self.policy, "strict": self.extraction == "strict"})
+
+    def policy_for(self, example: Example) -> GradePolicy:
+        """The grading policy of one row."""
+        policy = self.grade_policy
+        return policy.replace(choices=tuple(example.meta.get("choices", ()))) if self.choices else policy
+
+    def format_for(self, model: Any) -> FormatConfig:
+        """How to prompt `model`: the task's override, else the format it was trained with, else the task's default."""
+        if self.format is not None:
+            return self.format
+        trained = getattr(getattr(model, "config", None), "prompt_format", None)
+        return FormatConfig.parse(trained, "the model's prompt_format") if trained else self.default_format
+
+
+def load_task(task: str | Path | TaskConfig) -> TaskConfig:
+    """A task by name, by path, or as it is. Raises `NotFoundError` (near misses), `MissingFileError`, `ConfigError`."""
+    if isinstance(task, TaskConfig):
+        return task
+    path = find_task(str(task))
+    return TaskConfig.parse(read_yaml(path), str(path))
+
+
+def load_data(
+    task: TaskConfig,
+    data: str | Path | SourceConfig | ExampleSet | list[Example] | None = None,
+    limit: int | None = None,
+    *,
+    seed: int = 0,
+    smoke: bool = False,
+) -> ExampleSet:
+    """The rows of a task: its own, those of a local file in the same source's form, or given ones; the first `limit`."""
+    if limit is not None and limit < 1:
+        raise ConfigError(f"limit: at least 1 row (got {limit})")
+    if isinstance(data, ExampleSet):
+        examples = data
+    elif isinstance(data, list):
+        examples = ExampleSet(data)
+    else:
+        config = data if isinstance(data, SourceConfig) else task.data
+        changes: dict[str, Any] = {"path": str(data)} if isinstance(data, (str, Path)) else {}
+        if limit is not None and (config.limit is None or limit < config.limit):
+            changes["limit"] = limit
+        examples = load_examples(config.replace(**changes) if changes else config, seed=seed, smoke=smoke)
+    examples = examples[:limit] if limit is not None else examples
+    if not len(examples):
+        raise ConfigError(f"task {task.name}: there is no row to evaluate")
+    return examples

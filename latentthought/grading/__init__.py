@@ -1,0 +1,13 @@
+"""Judging an answer: find it in a text, bring it into one form, compare. Imports no torch, runs no text, cannot hang.
+
+Every scan is linear in the text and every number is bounded before it becomes one, so a megabyte of braces costs
+milliseconds and `1E999999999` costs nothing.
+"""
+
+from latentthought.grading.equivalence import equivalent
+from latentthought.grading.extraction import Extraction, extract_answer
+from latentthought.grading.normalization import normalize
+from latentthought.grading.policy import GradePolicy
+from latentthought.grading.verdict import Verdict, grade
+
+__all__ = ["Extraction", "GradePolicy", "Verdict", "equivalent", "extract_answer", "grade", "normalize"]

@@ -1,0 +1,236 @@
+"""The runner: batches, what is written, resuming, controls, memory running out, and models of both kinds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from latentthought.data.example import ExampleSet
+from latentthought.errors import ConfigError, FolderInUseError, UnsupportedError
+from latentthought.evaluation import TaskConfig, evaluate, find_results, read_samples, render, render_groups
+from latentthought.evaluation.generation import Request, batches, controls_for
+from latentthought.evaluation.results import Results
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "samples.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def untimed(folder: Path) -> list[dict[str, Any]]:
+    return sorted(
+        ({**row, "milliseconds": 0} for row in lines(folder)), key=lambda row: (row["id"], row["sample"])
+    )
+
+
+@pytest.fixture
+def options(task: TaskConfig, tokenizer: Any, rows: ExampleSet) -> dict[str, Any]:
+    return {"task": task, "tokenizer": tokenizer, "data": rows, "progress": False}
+
+
+def test_counts_and_files(scripted: Any, options: dict[str, Any], tmp_path: Path) -> None:
+    found = evaluate(scripted, **options, output=tmp_path, batch_size=4)
+    assert (found.accuracy.value, found.accuracy.n) == (0.7, 10)
+    assert found.counts.dump() == {"correct": 7, "wrong": 1, "ungradable": 2, "no_answer": 2}
+    assert {name: value.value for name, value in found.groups["subject"].items()} == {"even": 0.8, "odd": 0.6}
+    assert found.costs.thoughts == 0
+    folder = tmp_path / "results" / "sums" / "none"
+    assert Results.load(folder / "results.json") == found
+    written = lines(folder)
+    assert len(written) == 10
+    contract = "task version id sample seed control prompt_hash completion gold extraction verdict thoughts tokens milliseconds"
+    assert set(written[0]) == {*contract.split(), "groups"}
+    by_id = {row["id"]: row for row in written}
+    assert by_id["sum/6"]["extraction"] == {"answer": "6", "rule": "hash"}
+    assert (
+        by_id["sum/6"]["tokens"] == len(options["tokenizer"]("### 6")["input_ids"]) + 1
+    )  # and the end token
+    assert by_id["sum/5"]["completion"] == ""
+    assert by_id["sum/5"]["verdict"] == {"status": "ungradable", "reason": "empty prediction"}
+    assert [sample.to_row() for sample in read_samples(folder / "samples.jsonl")] == written
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_prompts_are_left_padded_and_longest_first(scripted: Any, options: dict[str, Any]) -> None:
+    evaluate(scripted, **options, batch_size=4)
+    assert [call["rows"] for call in scripted.calls] == [4, 4, 2]
+    widths = [call["mask"].shape[1] for call in scripted.calls]
+    assert widths == sorted(widths, reverse=True)
+    for call in scripted.calls:
+        assert bool((call["mask"].diff(dim=1) >= 0).all())
+        assert call["do_sample"] is False
+        assert "thoughts" not in call
+
+
+def test_memory_running_out_halves_the_batch(scripted: Any, options: dict[str, Any]) -> None:
+    scripted.most_rows = 3
+    found = evaluate(scripted, **options, batch_size=8)
+    assert found.accuracy.n == 10
+    assert [call["rows"] for call in scripted.calls] == [8, 4, 2, 2, 2, 2, 2]
+
+
+def test_memory_that_is_never_enough(scripted: Any, options: dict[str, Any]) -> None:
+    scripted.most_rows = 0
+    with pytest.raises(Exception, match="out of memory with a batch of one row"):
+        evaluate(scripted, **options, batch_size=4)
+
+
+def test_samples_of_a_question_are_in_different_batches() -> None:
+    requests = [Request(index, sample, [1] * (index + 1)) for index in range(5) for sample in range(3)]
+    for batch in batches(requests, 4):
+        assert len({request.sample for request in batch}) == 1
+        assert len({request.index for request in batch}) == len(batch)
+
+
+def test_in_use_and_resume(scripted: Any, options: dict[str, Any], tmp_path: Path) -> None:
+    evaluate(scripted, **options, output=tmp_path, batch_size=3)
+    folder = tmp_path / "results" / "sums" / "none"
+    whole = (folder / "samples.jsonl").read_bytes()
+    with pytest.raises(FolderInUseError, match="--resume"):
+        evaluate(scripted, **options, output=tmp_path, batch_size=3)
+    # killed in the middle of a row
+    (folder / "results.json").unlink()
+    cut = whole[: whole.index(b"\n", len(whole) // 2) + 20]
+    (folder / "samples.jsonl").write_bytes(cut)
+    scripted.calls.clear()
+    found = evaluate(scripted, **options, output=tmp_path, batch_size=3, resume=True)
+    assert 0 < len(scripted.calls) < 4
+    assert (found.accuracy.value, found.accuracy.n) == (0.7, 10)
+    assert {row["id"] for row in lines(folder)} == {f"sum/{n}" for n in range(10)}
+    assert len(lines(folder)) == 10
+    scripted.calls.clear()
+    assert (
+        evaluate(scripted, **options, output=tmp_path, batch_size=3, resume=True).accuracy == found.accuracy
+    )
+    assert scripted.calls == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": 1}, "seed was 0, is 1"),
+        ({"max_new_tokens": 3}, "max_new_tokens was 6, is 3"),
+        ({"limit": 4}, "questions was 10, is 4"),
+    ],
+)
+def test_resume_refuses_other_settings(
+    scripted: Any, options: dict[str, Any], tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    evaluate(scripted, **options, output=tmp_path)
+    with pytest.raises(ConfigError, match=message):
+        evaluate(scripted, **options, output=tmp_path, resume=True, **change)
+
+
+def test_resume_refuses_another_version(
+    scripted: Any, options: dict[str, Any], tmp_path: Path, task: TaskConfig
+) -> None:
+    evaluate(scripted, **options, output=tmp_path)
+    (tmp_path / "results" / "sums" / "none" / "settings.json").unlink()
+    with pytest.raises(ConfigError, match="version 3, this run has 4"):
+        evaluate(scripted, **{**options, "task": task.replace(version=4)}, output=tmp_path, resume=True)
+
+
+def test_controls_of_each_kind_of_model(scripted: Any, thinker: Any) -> None:
+    assert controls_for(scripted) == ("none",)
+    assert controls_for(thinker) == ("none", "no-thought", "pause", "shuffled", "noised")
+    assert controls_for(thinker, thoughts=0) == ("none",)
+    assert controls_for(thinker, mix_ratio=0.5) == ("none", "noised")
+
+
+def test_all_controls(thinker: Any, options: dict[str, Any], tmp_path: Path) -> None:
+    found = evaluate(thinker, **options, output=tmp_path, control="all", batch_size=9)
+    assert list(found.controls) == ["none", "no-thought", "pause", "shuffled", "noised"]
+    assert found.control == "none"
+    assert found.costs.thoughts == 2
+    assert found.controls["no-thought"].costs.thoughts == 0
+    assert found.controls["pause"].against_none.difference == 0
+    assert len(find_results(tmp_path)) == 5
+    # the last batch of one row gets a companion whose answer is not counted
+    assert [call["rows"] for call in thinker.calls if call["control"] == "shuffled"] == [9, 2]
+    assert found.controls["shuffled"].accuracy.n == 10
+    seeds = {call["thought_sampling"].seed for call in thinker.calls if call["control"] == "noised"}
+    assert len(seeds) == 2
+    table = render(found.controls.values())
+    assert table.row_count == 5
+    assert [tables.title for tables in render_groups(found)] == ["sums by subject", "sums by level"]
+
+
+def test_shuffled_needs_two_questions(thinker: Any, options: dict[str, Any]) -> None:
+    with pytest.raises(UnsupportedError, match="at least two"):
+        evaluate(thinker, **options, control="shuffled", limit=1)
+
+
+def test_plain_models_have_no_controls(scripted: Any, options: dict[str, Any]) -> None:
+    with pytest.raises(UnsupportedError, match="plain language model"):
+        evaluate(scripted, **options, control="pause")
+    with pytest.raises(UnsupportedError, match="plain language model"):
+        evaluate(scripted, **options, thoughts=3)
+    with pytest.raises(ConfigError, match="Did you mean pause"):
+        evaluate(scripted, **options, control="pauses")
+
+
+def test_bad_arguments(scripted: Any, options: dict[str, Any]) -> None:
+    for bad in ({"samples": 0}, {"batch_size": 0}, {"limit": 0}, {"temperature": 0.0}, {"resume": True}):
+        with pytest.raises(ConfigError):
+            evaluate(scripted, **options, **bad)
+
+
+def test_prompts_beyond_the_context(
+    scripted: Any, options: dict[str, Any], rows: ExampleSet, tokenizer: Any
+) -> None:
+    longest = sorted(len(tokenizer(row.question)["input_ids"]) for row in rows)
+    scripted.config.max_position_embeddings = longest[-2]
+    found = evaluate(scripted, **options, output=None)
+    assert found.accuracy.n == 10
+    assert found.counts.no_answer >= 3
+
+
+# ------------------------------------------------------------------------------------------------- with a real model
+def test_latent_model(latent_model: Any, options: dict[str, Any], tmp_path: Path) -> None:
+    before = torch.get_rng_state()
+    latent_model.train()
+    found = evaluate(latent_model, **options, output=tmp_path, control="all", batch_size=4)
+    assert latent_model.training
+    assert torch.equal(before, torch.get_rng_state())
+    assert list(found.controls) == ["none", "no-thought", "pause", "shuffled", "noised"]
+    assert found.costs.thoughts == 2
+    texts = {
+        name: [row["completion"] for row in untimed(tmp_path / "results" / "sums" / name)]
+        for name in found.controls
+    }
+    assert len({tuple(text) for text in texts.values()}) > 2
+
+
+def test_batching_does_not_change_answers(latent_model: Any, options: dict[str, Any], tmp_path: Path) -> None:
+    latent_model.double()
+    for size in (1, 3, 10):
+        evaluate(latent_model, **options, output=tmp_path / str(size), batch_size=size)
+    one, three, ten = (untimed(tmp_path / str(size) / "results" / "sums" / "none") for size in (1, 3, 10))
+    assert one == three == ten
+
+
+def test_killed_and_resumed_sampling(latent_model: Any, options: dict[str, Any], tmp_path: Path) -> None:
+    """Several samples a question, killed after any batch: the same rows as without a kill."""
+    settings = {**options, "samples": 3, "batch_size": 4, "control": "noised", "temperature": 1.0, "seed": 5}
+    evaluate(latent_model, **settings, output=tmp_path / "whole")
+    whole = tmp_path / "whole" / "results" / "sums" / "noised"
+    assert len({row["completion"] for row in lines(whole)}) > 3
+    evaluate(latent_model, **settings, output=tmp_path / "killed")
+    killed = tmp_path / "killed" / "results" / "sums" / "noised"
+    written = (killed / "samples.jsonl").read_bytes().splitlines(keepends=True)
+    (killed / "results.json").unlink()
+    (killed / "samples.jsonl").write_bytes(b"".join(written[:14]) + written[14][:30])
+    torch.manual_seed(123)
+    evaluate(latent_model, **settings, output=tmp_path / "killed", resume=True)
+    assert untimed(killed) == untimed(whole)
+
+
+def test_plain_huggingface_model(latent_model: Any, options: dict[str, Any]) -> None:
+    found = evaluate(latent_model.base, **options)
+    assert found.accuracy.n == 10
+    assert found.costs.thoughts == 0
+    as_text = evaluate(latent_model, **options, thoughts=0)
+    assert as_text.accuracy == found.accuracy
