@@ -15,6 +15,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from typing import Any
 
 PROBE_SECONDS = 5.0
 _TRUE = ("1", "ON", "YES", "TRUE")
@@ -38,7 +39,7 @@ def cache_only(active: bool = True) -> Iterator[None]:
     """
     import huggingface_hub.constants
 
-    modules = [huggingface_hub.constants]
+    modules: list[Any] = [huggingface_hub.constants]
     if "datasets" in sys.modules:
         import datasets.config
 

@@ -1,0 +1,75 @@
+"""latentthought teaches a language model to think in hidden states instead of words.
+
+Public names load on first use, so that `import latentthought` is quick; importing it makes transformers' Auto classes know
+the model. See the README for the two commands to start with.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from latentthought.model.registration import register_auto_classes
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "LatentThoughtForCausalLM": "latentthought.model.modeling",
+    "LatentThoughtConfig": "latentthought.model.configuration",
+    "ThoughtConfig": "latentthought.model.configuration",
+    "ThoughtPolicy": "latentthought.model.policy",
+    "ThoughtSampling": "latentthought.model.policy",
+    "MixSchedule": "latentthought.thoughts.schedule",
+    "Curriculum": "latentthought.data.curriculum",
+    "Stage": "latentthought.data.curriculum",
+    "Example": "latentthought.data.example",
+    "Recipe": "latentthought.recipe",
+    "load_recipe": "latentthought.recipe",
+    "LatentThoughtTrainer": "latentthought.training.trainer",
+    "train": "latentthought.training.run",
+    "extract_answer": "latentthought.grading",
+    "Extraction": "latentthought.grading",
+    "grade": "latentthought.grading",
+    "GradePolicy": "latentthought.grading",
+    "Verdict": "latentthought.grading",
+    "evaluate": "latentthought.evaluation",
+    "Results": "latentthought.evaluation",
+}
+__all__ = ["__version__", *_HOMES]
+
+if TYPE_CHECKING:  # what `__getattr__` gives, spelt out for editors and type checkers
+    from latentthought.data.curriculum import Curriculum as Curriculum
+    from latentthought.data.curriculum import Stage as Stage
+    from latentthought.data.example import Example as Example
+    from latentthought.evaluation import Results as Results
+    from latentthought.evaluation import evaluate as evaluate
+    from latentthought.grading import Extraction as Extraction
+    from latentthought.grading import GradePolicy as GradePolicy
+    from latentthought.grading import Verdict as Verdict
+    from latentthought.grading import extract_answer as extract_answer
+    from latentthought.grading import grade as grade
+    from latentthought.model.configuration import LatentThoughtConfig as LatentThoughtConfig
+    from latentthought.model.configuration import ThoughtConfig as ThoughtConfig
+    from latentthought.model.modeling import LatentThoughtForCausalLM as LatentThoughtForCausalLM
+    from latentthought.model.policy import ThoughtPolicy as ThoughtPolicy
+    from latentthought.model.policy import ThoughtSampling as ThoughtSampling
+    from latentthought.recipe import Recipe as Recipe
+    from latentthought.recipe import load_recipe as load_recipe
+    from latentthought.thoughts.schedule import MixSchedule as MixSchedule
+    from latentthought.training.run import train as train
+    from latentthought.training.trainer import LatentThoughtTrainer as LatentThoughtTrainer
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'latentthought' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+register_auto_classes()

@@ -1,0 +1,54 @@
+"""What every test needs: no network, one thread, and the folder of real data where there is one."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+# before anything imports them: the hub takes half a minute to fail, threads fight over two cores, matplotlib wants a display
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["MPLBACKEND"] = "agg"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full", action="store_true", help="run the complete matrices too (make test-full)")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--full"):
+        return
+    left_out = [item for item in items if item.get_closest_marker("full")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not item.get_closest_marker("full")]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    """OMP_NUM_THREADS is read when torch loads; a test that changed the number must not slow the next one."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.get_num_threads() != 1:
+        torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The folder of real data; skips the test when LATENTTHOUGHT_DATA is unset."""
+    named = os.environ.get("LATENTTHOUGHT_DATA")
+    if not named:
+        pytest.skip("needs real data: LATENTTHOUGHT_DATA is unset")
+    folder = Path(named)
+    if not folder.is_dir():
+        pytest.fail(f"LATENTTHOUGHT_DATA names no folder: {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of the checkout."""
+    return Path(__file__).resolve().parent.parent
