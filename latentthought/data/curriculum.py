@@ -41,8 +41,9 @@ class Curriculum(Config):
     thoughts_per_step: thoughts that stand for one step. max_latent_steps: the most steps that become latent.
     pad_to_max: a row with fewer steps than its stage replaces gets the stage's number of thoughts all the same.
     drop_rest: after the last stage one more, where the steps beyond max_latent_steps are gone too (Coconut on GSM8K).
-    delimiters: put the start and end token around thoughts. label_start, label_end: whether they are in the loss (null:
-        only for soft_mix, where the model opens and closes its reasoning itself).
+    delimiters: put the start and end token in. enclose: around what: the thoughts (Coconut: a row without thoughts has none),
+        or all reasoning, in thoughts or words, so that the end token always comes right before the answer. label_start, label_end: whether they are in the loss (null:
+        for soft_mix and enclosed reasoning, where the model opens and closes its reasoning itself).
     mix: ratio at the thoughts; for soft_mix the transition's schedule, whose end the mixed phase keeps (a bare number is a line
         from 0 to it).
     each, first, last: settings of every, the first, the last stage; enough to expand all stages. `stages` lists them instead,
@@ -55,6 +56,7 @@ class Curriculum(Config):
     pad_to_max: bool = True
     drop_rest: bool = False
     delimiters: bool = True
+    enclose: Literal["thoughts", "reasoning"] = "thoughts"
     label_start: bool | None = None
     label_end: bool | None = None
     mix: MixSchedule = MixSchedule.constant(1.0)
@@ -161,6 +163,8 @@ class Curriculum(Config):
             if "steps" in given or "epochs" in given:
                 values |= {"steps": None, "epochs": None}
             values.update(given)
+        if values.get("advance_at") == "never":
+            values["advance_at"] = None
         values.setdefault("name", self._name(values.get("latent_steps", 0)))
         return Stage(**values)
 
@@ -228,6 +232,7 @@ class Curriculum(Config):
 
     def _row(self, encoded: Encoded, latent_steps: LatentSteps, tokens: ThoughtTokens) -> Row:
         steps, thoughts, soft = encoded.steps, 0, self.method == "soft_mix"
+        closes_itself = soft or self.enclose == "reasoning"
         if self.method == "none":
             steps = []
         elif self.method in _STAGED:
@@ -245,8 +250,9 @@ class Curriculum(Config):
             feed_thoughts=self.method == "latent",
             mix_steps=soft,
             delimiters=self.delimiters,
-            label_start=soft if self.label_start is None else self.label_start,
-            label_end=soft if self.label_end is None else self.label_end,
+            enclose_steps=self.enclose == "reasoning",
+            label_start=closes_itself if self.label_start is None else self.label_start,
+            label_end=closes_itself if self.label_end is None else self.label_end,
             id=encoded.id,
         )
 

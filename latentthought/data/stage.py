@@ -7,7 +7,7 @@ resolved recipe written to a file and read back does not keep.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -25,7 +25,8 @@ class StageSettings(Config):
     steps, epochs: its length; exactly one in the end. With advance_at it is the longest the stage may last.
     latent_steps: how many reasoning steps are thoughts (latent), pauses (pause) or gone (removal); "all" leaves no words.
     mix: the mix ratio over the stage. feedback, jacobi_iterations: see the model's forward.
-    advance_at: training accuracy on the answer that ends the stage early.
+    advance_at: training accuracy that ends the stage early (`training.learnt_by` says of what); "never" undoes one that is set
+        for every stage.
     learning_rate: factor on the run's learning rate. decay: how that factor falls to 0 over the stage.
     reset_optimizer: forget the optimizer's moments when the stage begins.
     replay: share of its batches that are laid out as an earlier stage (drawn evenly), against forgetting.
@@ -39,7 +40,7 @@ class StageSettings(Config):
     mix: MixSchedule | None = None
     feedback: Feedback | None = None
     jacobi_iterations: int | None = Field(None, gt=0)
-    advance_at: float | None = Field(None, gt=0, le=1)
+    advance_at: Annotated[float, Field(gt=0, le=1)] | Literal["never"] | None = None
     learning_rate: float | None = Field(None, gt=0)
     decay: Decay | None = None
     reset_optimizer: bool | None = None
@@ -61,6 +62,7 @@ class Stage(StageSettings):
     name: str = "stage"
     latent_steps: LatentSteps = 0
     mix: MixSchedule = MixSchedule.constant(1.0)
+    advance_at: float | None = Field(None, gt=0, le=1)
     feedback: Feedback = "sequential"
     learning_rate: float = Field(1.0, gt=0)
     decay: Decay = "none"

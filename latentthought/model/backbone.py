@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
@@ -25,7 +25,7 @@ from latentthought.errors import ConfigError
 
 
 class States(NamedTuple):
-    """Hidden states of the columns of one pass: `final` (B, T, D) goes to the head, `fed` (B, T, D) is what thoughts feed back."""
+    """Hidden states of one pass: `final` (B, T, D) goes to the head, `fed` (B, T, D) is what thoughts feed back."""
 
     final: Tensor
     fed: Tensor
@@ -42,7 +42,10 @@ class Backbone:
     def __init__(self, base: PreTrainedModel, layer: int = -1):
         blocks = base.config.get_text_config().num_hidden_layers
         if layer > blocks:
-            raise ConfigError(f"thought.layer: {layer} is out of range, the base has blocks 1 to {blocks} (0: embeddings, -1: after the final norm)")
+            raise ConfigError(
+                f"thought.layer: {layer} is out of range: the base has blocks 1 to {blocks} "
+                "(0: embeddings, -1: after the final norm)"
+            )
         self.base = base
         # transformers' last entry is after the final norm, so the last block is -1 by another name
         self.layer = -1 if layer == blocks else layer
@@ -51,13 +54,21 @@ class Backbone:
     @property
     def width(self) -> int:
         """D, the width of embeddings and hidden states."""
-        return self.base.get_input_embeddings().weight.shape[-1]
+        return cast("nn.Embedding", self.base.get_input_embeddings()).weight.shape[-1]
+
+    @property
+    def vocabulary(self) -> int:
+        """V, the rows of the embedding."""
+        return cast("nn.Embedding", self.base.get_input_embeddings()).weight.shape[0]
 
     @property
     def absolute_positions(self) -> bool:
         """True for models with learnt positions (GPT-2), which padding shifts unless position ids are given."""
         config = self.base.config.get_text_config()
-        return not any(getattr(config, name, None) is not None for name in ("rope_parameters", "rope_theta", "rope_scaling"))
+        return not any(
+            getattr(config, name, None) is not None
+            for name in ("rope_parameters", "rope_theta", "rope_scaling")
+        )
 
     def embed(self, input_ids: Tensor) -> Tensor:
         """(B, T) ids -> (B, T, D): the embedding module's actual output (Gemma scales inside it)."""
@@ -91,8 +102,7 @@ class Backbone:
             position_ids: (B, t) or None.
             cache: keys and values of the columns before, or None for a pass that needs none.
         """
-        recompute = self.checkpointing and torch.is_grad_enabled() and embeddings is not None
-        if not recompute:
+        if embeddings is None or not (self.checkpointing and torch.is_grad_enabled()):
             return self._run(embeddings, attention_mask, position_ids, cache, input_ids)
         if cache is None:
             with _layer_checkpointing(self.base):
@@ -100,24 +110,39 @@ class Backbone:
         return self._run_checkpointed(embeddings, attention_mask, position_ids, cache)
 
     def _run(
-        self, embeddings: Tensor | None, mask: Tensor | None, positions: Tensor | None, cache: DynamicCache | None, input_ids: Tensor | None
+        self,
+        embeddings: Tensor | None,
+        mask: Tensor | None,
+        positions: Tensor | None,
+        cache: DynamicCache | None,
+        input_ids: Tensor | None,
     ) -> States:
-        inputs: dict[str, Any] = {"input_ids": input_ids} if embeddings is None else {"inputs_embeds": embeddings}
+        inputs: dict[str, Any] = (
+            {"input_ids": input_ids} if embeddings is None else {"inputs_embeds": embeddings}
+        )
         if self.layer != -1:
             inputs["output_hidden_states"] = True
         output = self.base.base_model(
-            **inputs, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=cache is not None
+            **inputs,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=cache is not None,
         )
         final = output.last_hidden_state
         return States(final, final if self.layer == -1 else output.hidden_states[self.layer])
 
-    def _run_checkpointed(self, embeddings: Tensor, mask: Tensor | None, positions: Tensor | None, cache: DynamicCache) -> States:
+    def _run_checkpointed(
+        self, embeddings: Tensor, mask: Tensor | None, positions: Tensor | None, cache: DynamicCache
+    ) -> States:
         def recomputed(embeddings: Tensor, *keys_values: Tensor) -> tuple[Tensor, ...]:
             inner = rebuild_cache(keys_values)
             states = self._run(embeddings, mask, positions, inner, None)
             return (*states, *flatten_cache(inner))
 
-        final, fed, *keys_values = checkpoint(recomputed, embeddings, *flatten_cache(cache), use_reentrant=False)
+        final, fed, *keys_values = checkpoint(
+            recomputed, embeddings, *flatten_cache(cache), use_reentrant=False
+        )
         cache.layers = rebuild_cache(keys_values).layers
         return States(final, fed)
 

@@ -45,8 +45,8 @@ class LatentThoughtConfig(PreTrainedConfig):
     """Config of `LatentThoughtForCausalLM`: the base's own config under `text_config`, and a `ThoughtConfig`.
 
     The name `text_config` is what makes `get_text_config()`, embedding resizing, dtype and attention choice of
-    transformers reach the base by themselves. `prompt_format` holds the prompt format of training, so that evaluation can prompt alike;
-    `added_token_ids` are the rows that the base did not have, which LoRA trains beside its own weights.
+    transformers reach the base by themselves. `prompt_format` holds the prompt format of training, so that evaluation
+    can prompt alike; `added_token_ids` are the rows that the base did not have, which LoRA trains beside its own weights.
     """
 
     model_type = "latent_thought"

@@ -15,7 +15,7 @@ scored hidden states always come from inputs whose thoughts are final.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -23,35 +23,12 @@ from transformers import DynamicCache
 
 from latentthought.errors import ConfigError
 from latentthought.model.backbone import Backbone, States, fork_cache
-from latentthought.thoughts.mixing import BlendRule, MixRatio, blend, columns
+from latentthought.model.inputs import ThoughtInputs
+from latentthought.thoughts.mixing import BlendRule, blend, columns
 from latentthought.thoughts.scale import ScaleMatcher
 
 FeedbackKind = Literal["sequential", "jacobi", "single_pass"]
-
-
-@dataclass(frozen=True)
-class ThoughtInputs:
-    """One batch whose thought columns are to be filled.
-
-    embeddings: (B, T, D). attention_mask, position_ids, thought_mask (bool): (B, T).
-    ratio: mix ratio, a float or a tensor broadcastable to (B, T); already drawn for the bernoulli rule.
-    thought_columns: ascending columns in which at least one row may think.
-    """
-
-    embeddings: Tensor
-    attention_mask: Tensor
-    position_ids: Tensor
-    thought_mask: Tensor
-    ratio: MixRatio
-    thought_columns: tuple[int, ...]
-
-    @property
-    def start(self) -> int:
-        return self.thought_columns[0]
-
-    @property
-    def stop(self) -> int:
-        return self.thought_columns[-1] + 1
+FEEDBACK_KINDS = get_args(FeedbackKind)
 
 
 @dataclass(frozen=True)
@@ -83,7 +60,11 @@ class FeedbackPasses:
         gradient_iterations: int | None = None,
         backprop_thoughts: int | None = None,
     ):
-        limits = {"jacobi_iterations": (jacobi_iterations, 1), "gradient_iterations": (gradient_iterations, 0), "backprop_thoughts": (backprop_thoughts, 0)}
+        limits = {
+            "jacobi_iterations": (jacobi_iterations, 1),
+            "gradient_iterations": (gradient_iterations, 0),
+            "backprop_thoughts": (backprop_thoughts, 0),
+        }
         for name, (value, least) in limits.items():
             if value is not None and value < least:
                 raise ConfigError(f"{name}: must be {least} or more, got {value}")
@@ -93,7 +74,11 @@ class FeedbackPasses:
         self.backprop_thoughts = backprop_thoughts
 
     def run(
-        self, kind: FeedbackKind, inputs: ThoughtInputs, given_states: Tensor | None = None, text_states: bool = False
+        self,
+        kind: FeedbackKind,
+        inputs: ThoughtInputs,
+        given_states: Tensor | None = None,
+        text_states: bool = False,
     ) -> Feedback:
         """Fill the thoughts by method `kind`; `given_states` (B, T, D) are the h of each position, for single_pass."""
         if kind == "single_pass" and given_states is not None:
@@ -112,14 +97,20 @@ class FeedbackPasses:
         mixed_BSD = blend(text_BSD, self.scale(states_BSD), columns(inputs.ratio, start, stop), self.rule)
         return torch.where(inputs.thought_mask[:, start:stop, None], mixed_BSD, text_BSD)
 
-    def _pass(self, inputs: ThoughtInputs, embeddings: Tensor, start: int, stop: int, cache: DynamicCache | None) -> States:
-        return self.backbone.run(embeddings, inputs.attention_mask[:, :stop], inputs.position_ids[:, start:stop], cache)
+    def _pass(
+        self, inputs: ThoughtInputs, embeddings: Tensor, start: int, stop: int, cache: DynamicCache | None
+    ) -> States:
+        return self.backbone.run(
+            embeddings, inputs.attention_mask[:, :stop], inputs.position_ids[:, start:stop], cache
+        )
 
     def _prefix(self, inputs: ThoughtInputs) -> tuple[States, DynamicCache]:
         cache = DynamicCache()
         return self._pass(inputs, inputs.embeddings[:, : inputs.start], 0, inputs.start, cache), cache
 
-    def _sequential(self, inputs: ThoughtInputs, prefix: States, cache: DynamicCache, text: Tensor | None) -> Feedback:
+    def _sequential(
+        self, inputs: ThoughtInputs, prefix: States, cache: DynamicCache, text: Tensor | None
+    ) -> Feedback:
         passes, fed_in = [prefix], []
         total, ends = inputs.embeddings.shape[1], (*inputs.thought_columns[1:], inputs.embeddings.shape[1])
         first_with_gradient = 0 if self.backprop_thoughts is None else len(ends) - self.backprop_thoughts
@@ -128,16 +119,28 @@ class FeedbackPasses:
             if index < first_with_gradient:
                 previous = previous.detach()
             thought = self.mix(inputs, previous, start, start + 1)
-            embeddings = torch.cat([thought, inputs.embeddings[:, start + 1 : stop]], dim=1) if stop > start + 1 else thought
+            embeddings = (
+                torch.cat([thought, inputs.embeddings[:, start + 1 : stop]], dim=1)
+                if stop > start + 1
+                else thought
+            )
             # the last pass of all needs its keys and values only for itself, but the cache has to be read
             passes.append(self._pass(inputs, embeddings, start, stop, cache))
             fed_in.append(previous)
-            if stop < total and stop - start > 1:  # text columns between two thoughts: keep fed_in one entry a column
+            if (
+                stop < total and stop - start > 1
+            ):  # text columns between two thoughts: keep fed_in one entry a column
                 fed_in.append(passes[-1].fed[:, : stop - start - 1])
         return Feedback(_join(passes), torch.cat(fed_in, dim=1), text)
 
     def _jacobi(
-        self, inputs: ThoughtInputs, prefix: States, cache: DynamicCache, text: Tensor | None, iterations: int | None, gradient: int | None
+        self,
+        inputs: ThoughtInputs,
+        prefix: States,
+        cache: DynamicCache,
+        text: Tensor | None,
+        iterations: int | None,
+        gradient: int | None,
     ) -> Feedback:
         start, stop = inputs.start, inputs.stop
         k = stop - start if iterations is None else iterations
@@ -158,7 +161,9 @@ class FeedbackPasses:
             # blending stays outside: a learnt scale (mlp) trains even where the states carry no gradient
             x_BSD = self.mix(inputs, fed_in, start, stop)
         total = inputs.embeddings.shape[1]
-        scored = self._pass(inputs, torch.cat([x_BSD, inputs.embeddings[:, stop:]], dim=1), start, total, cache)
+        scored = self._pass(
+            inputs, torch.cat([x_BSD, inputs.embeddings[:, stop:]], dim=1), start, total, cache
+        )
         return Feedback(_join([prefix, scored]), fed_in, text)
 
     def _given(self, inputs: ThoughtInputs, given_states: Tensor, text_states: bool) -> Feedback:

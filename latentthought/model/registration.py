@@ -33,7 +33,9 @@ class _RegisterAfter(importlib.abc.MetaPathFinder):
     def __init__(self) -> None:
         self._waiting = set(_OURS)
 
-    def find_spec(self, name: str, path=None, target: ModuleType | None = None) -> importlib.machinery.ModuleSpec | None:
+    def find_spec(
+        self, name: str, path=None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
         if name not in self._waiting:
             return None
         self._waiting.discard(name)

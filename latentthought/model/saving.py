@@ -9,12 +9,18 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from latentthought.errors import ConfigError, DamagedFileError, HubUnreachableError, MissingFileError, UnsupportedError
+from latentthought.errors import (
+    ConfigError,
+    DamagedFileError,
+    HubUnreachableError,
+    MissingFileError,
+    UnsupportedError,
+)
 from latentthought.hub import cache_only, offline_reason
 from latentthought.model.configuration import LatentThoughtConfig, ThoughtConfig
 
@@ -24,8 +30,10 @@ if TYPE_CHECKING:
     from latentthought.model.modeling import LatentThoughtForCausalLM
 
 
-class ModelFiles:
+class ModelFiles(PreTrainedModel):
     """The part of `LatentThoughtForCausalLM` that makes, reads and exports models."""
+
+    base: PreTrainedModel
 
     @classmethod
     def from_base(
@@ -45,9 +53,15 @@ class ModelFiles:
             load_arguments: for `AutoModelForCausalLM.from_pretrained`, such as dtype.
         """
         thought = thought or ThoughtConfig()
-        base = name_or_model if isinstance(name_or_model, PreTrainedModel) else load_base(name_or_model, **load_arguments)
+        base = (
+            name_or_model
+            if isinstance(name_or_model, PreTrainedModel)
+            else load_base(name_or_model, **load_arguments)
+        )
         if getattr(base.config, "is_encoder_decoder", False) or base.get_output_embeddings() is None:
-            raise UnsupportedError(f"{type(base).__name__} is not a causal language model with a head over the vocabulary")
+            raise UnsupportedError(
+                f"{type(base).__name__} is not a causal language model with a head over the vocabulary"
+            )
         added: list[int] = []
         if tokenizer is not None:
             thought, added = add_thought_tokens(base, tokenizer, thought)
@@ -58,8 +72,10 @@ class ModelFiles:
             parameter._is_hf_initialized = True
         # making a config resets the attention choice of the configs inside it, so it is passed on
         attention = base.config._attn_implementation
-        config = LatentThoughtConfig(text_config=base.config, thought=thought, added_token_ids=added, attn_implementation=attention)
-        model = cls(config, base=base)  # type: ignore[call-arg]
+        config = LatentThoughtConfig(
+            text_config=base.config, thought=thought, added_token_ids=added, attn_implementation=attention
+        )
+        model = cast("LatentThoughtForCausalLM", cls(config, base=base))
         model.scale.to(device=base.device)
         if model.scale.projector is not None:
             model.scale.projector.to(base.dtype)
@@ -74,11 +90,18 @@ class ModelFiles:
         if keywords.pop("use_safetensors", True) is False:
             raise UnsupportedError(f"{name}: only safetensors are read, never pickled weights")
         keywords["use_safetensors"] = True
-        keywords["ignore_mismatched_sizes"] = True  # so that they are listed with the rest below, and refused there
-        model, info = _reading(name, super().from_pretrained, name, *arguments, output_loading_info=True, **keywords)
+        keywords["ignore_mismatched_sizes"] = (
+            True  # so that they are listed with the rest below, and refused there
+        )
+        model, info = _reading(
+            name, super().from_pretrained, name, *arguments, output_loading_info=True, **keywords
+        )
         problems = [f"missing {key}" for key in sorted(info["missing_keys"])]
         problems += [f"unexpected {key}" for key in sorted(info["unexpected_keys"])]
-        problems += [f"{key} has shape {tuple(found)}, the config asks for {tuple(wanted)}" for key, found, wanted in info["mismatched_keys"]]
+        problems += [
+            f"{key} has shape {tuple(found)}, the config asks for {tuple(wanted)}"
+            for key, found, wanted in info["mismatched_keys"]
+        ]
         if problems:
             shown = "; ".join(problems[:5]) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
             raise DamagedFileError(f"{name}: the weights do not fit the model: {shown}")
@@ -86,9 +109,11 @@ class ModelFiles:
 
     def to_base(self) -> PreTrainedModel:
         """The plain Hugging Face model inside, thought-token rows included; it shares its weights with this one."""
-        if any("lora_" in name for name, _ in self.base.named_parameters()):  # type: ignore[attr-defined]
-            raise UnsupportedError("the base carries adapters: merge them first (PeftModel.merge_and_unload())")
-        return self.base  # type: ignore[attr-defined]
+        if any("lora_" in name for name, _ in self.base.named_parameters()):
+            raise UnsupportedError(
+                "the base carries adapters: merge them first (PeftModel.merge_and_unload())"
+            )
+        return self.base
 
 
 def load_base(name: str | os.PathLike, **arguments: Any) -> PreTrainedModel:
@@ -110,11 +135,17 @@ def add_thought_tokens(
     """
     from transformers import AddedToken
 
-    names = {"start_token_id": thought.start_token, "end_token_id": thought.end_token, "thought_token_id": thought.thought_token}
+    names = {
+        "start_token_id": thought.start_token,
+        "end_token_id": thought.end_token,
+        "thought_token_id": thought.thought_token,
+    }
     known = tokenizer.get_vocab()
     fresh = [name for name in dict.fromkeys(filter(None, names.values())) if name not in known]
     source = _row_to_copy(tokenizer)
-    tokenizer.add_tokens([AddedToken(name, special=True, normalized=False) for name in fresh], special_tokens=True)
+    tokenizer.add_tokens(
+        [AddedToken(name, special=True, normalized=False) for name in fresh], special_tokens=True
+    )
     added = [tokenizer.convert_tokens_to_ids(name) for name in fresh]
     if len(tokenizer) > base.get_input_embeddings().weight.shape[0]:
         base.resize_token_embeddings(len(tokenizer), mean_resizing=False)

@@ -23,14 +23,19 @@ Head = Callable[[Tensor], Tensor]
 
 
 class Score(NamedTuple):
-    """loss: 0-d, mean cross-entropy. predictions: (B, T) argmax for the token at t (made at t - 1), IGNORED elsewhere; or None."""
+    """loss: 0-d, mean cross-entropy. predictions: (B, T), the argmax made at t - 1 for the token at t, IGNORED elsewhere."""
 
     loss: Tensor
     predictions: Tensor | None
 
 
 def next_token_loss(
-    head: Head, hidden: Tensor, labels: Tensor, vocabulary: int, items: Tensor | int | None = None, predictions: bool = False
+    head: Head,
+    hidden: Tensor,
+    labels: Tensor,
+    vocabulary: int,
+    items: Tensor | int | None = None,
+    predictions: bool = False,
 ) -> Score:
     """Cross-entropy of each label from the hidden state before it.
 
@@ -44,7 +49,9 @@ def next_token_loss(
     targets = labels[:, 1:]
     valid = targets != IGNORED
     hidden_ND, targets_N = hidden[:, :-1][valid], targets[valid]
-    total, best_N = _summed_loss(head, hidden_ND, targets_N, max(1, CHUNK_ELEMENTS // vocabulary), predictions)
+    total, best_N = _summed_loss(
+        head, hidden_ND, targets_N, max(1, CHUNK_ELEMENTS // vocabulary), predictions
+    )
     count = max(1, len(targets_N)) if items is None else items
     argmax = None
     if predictions:
@@ -53,7 +60,9 @@ def next_token_loss(
     return Score(total / count, argmax)
 
 
-def _summed_loss(head: Head, hidden_ND: Tensor, targets_N: Tensor, chunk: int, predictions: bool) -> tuple[Tensor, Tensor]:
+def _summed_loss(
+    head: Head, hidden_ND: Tensor, targets_N: Tensor, chunk: int, predictions: bool
+) -> tuple[Tensor, Tensor]:
     if len(targets_N) == 0:  # keeps the graph, so that a rank without labels still joins the backward pass
         return hidden_ND.float().sum() * 0.0, targets_N
 

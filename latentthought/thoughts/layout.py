@@ -108,6 +108,7 @@ def lay_out(
     feed_thoughts: bool = True,
     mix_steps: bool = False,
     delimiters: bool = True,
+    enclose_steps: bool = False,
     label_start: bool = False,
     label_end: bool = False,
     id: str = "",
@@ -115,23 +116,30 @@ def lay_out(
     """Lay out prompt, `thoughts` placeholders, steps and answer (all token ids) as one row.
 
     Pure thoughts stand between the delimiters, the steps after them; a row without thoughts has no delimiters. With
+    `enclose_steps` the delimiters stand around all reasoning, thoughts and steps alike, and in every row. With
     `mix_steps` (soft mix) the steps themselves stand between the delimiters and each is marked as a thought that keeps
     its token and its label. `feed_thoughts=False` gives pause tokens: same ids, nothing fed back.
     In the loss: steps and answer, and a delimiter only where `label_start` or `label_end` says so.
     """
     text = [token for step in steps for token in step]
-    enclosed = delimiters and (thoughts > 0 or (mix_steps and bool(text)))
+    enclosed = delimiters and (enclose_steps or thoughts > 0 or (mix_steps and bool(text)))
     start = [tokens.start_id] if enclosed and tokens.start_id is not None else []
     end = [tokens.end_id] if enclosed and tokens.end_id is not None else []
     before = _PROMPT * len(prompt) + (_LABELLED_DELIMITER if label_start else _DELIMITER) * len(start)
     closing = (_LABELLED_DELIMITER if label_end else _DELIMITER) * len(end)
     if mix_steps:
-        ids = [*prompt, *start, *text, *end, *answer]
-        inside, after = _MIXED_STEP * len(text), b""
+        fed, fed_flags = text, _MIXED_STEP * len(text)
+        rest: list[int] = []
     else:
-        ids = [*prompt, *start, *[tokens.thought_id] * thoughts, *end, *text, *answer]
-        inside, after = (_THOUGHT if feed_thoughts else _PAUSE) * thoughts, _STEP * len(text)
-    return Row(id, ids, before + inside + closing + after + _ANSWER * len(answer), len(before) + len(inside))
+        fed, fed_flags = [tokens.thought_id] * thoughts, (_THOUGHT if feed_thoughts else _PAUSE) * thoughts
+        rest = text
+    words = _STEP * len(rest)
+    middle, middle_flags = (
+        ([*rest, *end], words + closing) if enclose_steps else ([*end, *rest], closing + words)
+    )
+    ids = [*prompt, *start, *fed, *middle, *answer]
+    flags = before + fed_flags + middle_flags + _ANSWER * len(answer)
+    return Row(id, ids, flags, len(before) + len(fed))
 
 
 def region_mask(regions_BT: Tensor, *wanted: Region) -> Tensor:

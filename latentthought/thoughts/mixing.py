@@ -27,25 +27,24 @@ def blend(embedding: Tensor, state: Tensor, ratio: MixRatio, rule: BlendRule = "
     Returns: (..., D) in the embedding's dtype.
     """
     if isinstance(ratio, Tensor):
-        m = ratio.to(embedding.dtype).unsqueeze(-1)
-        weight_text, weight_state = 1 - m, m
-        if rule == "variance_preserving":
-            norm = (weight_text.square() + weight_state.square()).sqrt()
-            weight_text, weight_state = weight_text / norm, weight_state / norm
-        return weight_text * embedding + weight_state * state
+        latent = ratio.to(embedding.dtype).unsqueeze(-1)
+        text = 1 - latent
+        norm = (text.square() + latent.square()).sqrt() if rule == "variance_preserving" else 1.0
+        return (text * embedding + latent * state) / norm
     if ratio == 1.0:  # not (1 - 1) * E: an infinite or NaN placeholder row must not leak into a pure thought
         return state.to(embedding.dtype)
-    weight_text, weight_state = 1.0 - ratio, ratio
-    if rule == "variance_preserving":
-        norm = (weight_text**2 + weight_state**2) ** 0.5
-        weight_text, weight_state = weight_text / norm, weight_state / norm
-    return weight_text * embedding + weight_state * state.to(embedding.dtype)
+    share = 1.0 / ((1.0 - ratio) ** 2 + ratio**2) ** 0.5 if rule == "variance_preserving" else 1.0
+    return (1.0 - ratio) * share * embedding + ratio * share * state.to(embedding.dtype)
 
 
 def draw_positions(ratio: MixRatio, like: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Bernoulli draw of latent positions: (B, T) floats, 1 with probability `ratio`; `like` gives shape and device."""
     shape_BT = like.shape
-    probability = ratio.expand(shape_BT) if isinstance(ratio, Tensor) else torch.full(shape_BT, float(ratio), device=like.device)
+    probability = (
+        ratio.expand(shape_BT)
+        if isinstance(ratio, Tensor)
+        else torch.full(shape_BT, float(ratio), device=like.device)
+    )
     return torch.rand(shape_BT, device=like.device, generator=generator).lt(probability).float()
 
 

@@ -280,3 +280,16 @@ def test_settings_that_do_not_hold(settings, message):
 
 def test_settings_object_says_what_it_leaves_open():
     assert StageSettings().dump() == dict.fromkeys(StageSettings.model_fields)
+
+
+def test_a_stage_can_undo_the_early_end_that_every_stage_has():
+    curriculum = Curriculum.parse(
+        {
+            "method": "latent",
+            "max_latent_steps": 1,
+            "each": {"steps": 10, "advance_at": 0.9},
+            "last": {"advance_at": "never"},
+        }
+    )
+    assert [stage.advance_at for stage in curriculum.expand()] == [0.9, None]
+    assert Curriculum.parse(curriculum.dump()).expand() == curriculum.expand()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.families import PAIRWISE, VOCABULARY, WHOLE, tiny_base
 from torch.nn.functional import cross_entropy
 
 from latentthought import LatentThoughtForCausalLM, ThoughtConfig
+from tests.families import PAIRWISE, VOCABULARY, WHOLE, tiny_base
 
 MATRIX = [*PAIRWISE, *(pytest.param(case, marks=pytest.mark.full) for case in WHOLE if case not in PAIRWISE)]
 THOUGHTS = slice(6, 9)
@@ -34,7 +34,7 @@ def batch(rows: int = 3, total: int = 12):
 
 
 def naive_states(model, ids, mask, thoughts, ratio) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """One row, no cache, no padding: the whole sequence again for every thought. Returns hidden (1, T, D) and the fed-in states."""
+    """One row, no cache, no padding: the whole sequence again for every thought. Hidden (1, T, D) and the fed-in states."""
     kept = mask.bool()
     ids, thoughts = ids[kept][None], thoughts[kept]
     inputs, fed = model.base.get_input_embeddings()(ids), []
@@ -57,13 +57,15 @@ def gradients(model) -> torch.Tensor:
 def test_sequential_equals_the_naive_loop_row_by_row(case):
     # cached = uncached, batch = single row, padded = unpadded, at once: the reference has no cache, batch or padding
     model = model_of(case)
-    ids, mask, thoughts, labels = batch()
+    ids, mask, thoughts, _labels = batch()
     output = model(ids, mask, thought_mask=thoughts, mix_ratio=0.7, return_states=True, return_logits=True)
     for row in range(len(ids)):
         hidden, fed = naive_states(model, ids[row], mask[row], thoughts[row], 0.7)
         kept = mask[row].bool()
         torch.testing.assert_close(output.hidden[row][kept], hidden[0], atol=1e-5, rtol=1e-5)
-        torch.testing.assert_close(output.logits[row][kept], model.base.get_output_embeddings()(hidden)[0], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            output.logits[row][kept], model.base.get_output_embeddings()(hidden)[0], atol=1e-5, rtol=1e-5
+        )
         torch.testing.assert_close(output.thoughts[row, : len(fed)], torch.stack(fed), atol=1e-5, rtol=1e-5)
         assert not output.thoughts[row, len(fed) :].any()
     assert output.thought_counts.tolist() == [3, 2, 3]
@@ -77,7 +79,9 @@ def test_ratio_zero_is_the_bare_model_bit_for_bit(case):
     bare = base(ids, attention_mask=mask, position_ids=positions).logits
     bare_unpadded = base(ids).logits
     model = LatentThoughtForCausalLM.from_base(base, ThoughtConfig())
-    assert torch.equal(model(ids, mask, thought_mask=thoughts, mix_ratio=0.0, position_ids=positions).logits, bare)
+    assert torch.equal(
+        model(ids, mask, thought_mask=thoughts, mix_ratio=0.0, position_ids=positions).logits, bare
+    )
     assert torch.equal(model(ids, thought_mask=thoughts, mix_ratio=0.0).logits, bare_unpadded)
     by_tensor = model(ids, mask, thought_mask=thoughts, mix_ratio=torch.zeros(ids.shape)).logits
     torch.testing.assert_close(by_tensor[mask.bool()], bare[mask.bool()], atol=1e-5, rtol=1e-5)
@@ -157,10 +161,16 @@ def test_the_prompt_is_reached_through_the_feedback_alone():
 
     def prompt_gradient(**options):
         embeddings = model.backbone.embed(ids).detach().requires_grad_()
-        model(inputs_embeds=embeddings, attention_mask=mask, labels=labels, thought_mask=thoughts, **options).loss.backward()
+        model(
+            inputs_embeds=embeddings, attention_mask=mask, labels=labels, thought_mask=thoughts, **options
+        ).loss.backward()
         return embeddings.grad[:, :6]
 
-    whole, cut, all_three = prompt_gradient(), prompt_gradient(backprop_thoughts=0), prompt_gradient(backprop_thoughts=3)
+    whole, cut, all_three = (
+        prompt_gradient(),
+        prompt_gradient(backprop_thoughts=0),
+        prompt_gradient(backprop_thoughts=3),
+    )
     torch.testing.assert_close(all_three, whole)
     assert (whole - cut).abs().max() > 1e-4
     assert (prompt_gradient(backprop_thoughts=1) - cut).abs().max() > 1e-5
@@ -169,13 +179,15 @@ def test_the_prompt_is_reached_through_the_feedback_alone():
 @pytest.mark.parametrize("blend", ["linear", "variance_preserving", "bernoulli"])
 def test_single_pass_feeds_the_states_of_the_text_pass(blend):
     model = model_of(PAIRWISE[1], blend=blend)
-    ids, mask, thoughts, labels = batch()
+    ids, mask, thoughts, _labels = batch()
     torch.manual_seed(3)
     output = model(ids, mask, thought_mask=thoughts, mix_ratio=0.4, feedback="single_pass", text_states=True)
     text = model(ids, mask, return_states=True).hidden
     torch.testing.assert_close(output.text_states[mask.bool()], text[mask.bool()], atol=1e-5, rtol=1e-5)
     torch.manual_seed(3)
-    given = model(ids, mask, thought_mask=thoughts, mix_ratio=0.4, feedback="single_pass", thought_states=text)
+    given = model(
+        ids, mask, thought_mask=thoughts, mix_ratio=0.4, feedback="single_pass", thought_states=text
+    )
     torch.testing.assert_close(output.logits[mask.bool()], given.logits[mask.bool()], atol=1e-5, rtol=1e-5)
 
 
@@ -183,7 +195,9 @@ def test_single_pass_given_the_exact_states_is_sequential():
     model = model_of(PAIRWISE[2])
     ids, mask, thoughts, _ = batch()
     exact = model(ids, mask, thought_mask=thoughts, mix_ratio=0.6, return_states=True)
-    again = model(ids, mask, thought_mask=thoughts, mix_ratio=0.6, feedback="single_pass", thought_states=exact.hidden)
+    again = model(
+        ids, mask, thought_mask=thoughts, mix_ratio=0.6, feedback="single_pass", thought_states=exact.hidden
+    )
     torch.testing.assert_close(again.logits[mask.bool()], exact.logits[mask.bool()], atol=1e-5, rtol=1e-5)
 
 
@@ -220,4 +234,6 @@ def test_another_layer_is_fed_back(layer):
     output = model(ids, thought_mask=thoughts, return_states=True)
     first = model.base(ids[:, :6], output_hidden_states=True).hidden_states[layer][:, -1]
     row_with_first_thought = [0, 2]
-    torch.testing.assert_close(output.thoughts[row_with_first_thought, 0], first[row_with_first_thought], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        output.thoughts[row_with_first_thought, 0], first[row_with_first_thought], atol=1e-5, rtol=1e-5
+    )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.families import VOCABULARY, tiny_base
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from latentthought import LatentThoughtForCausalLM, ThoughtConfig
 from latentthought.errors import ConfigError
+from tests.families import VOCABULARY, tiny_base
 
 
 @pytest.fixture
@@ -60,9 +60,13 @@ def test_a_misspelt_argument_is_an_error_and_not_swallowed(model, ids):
 
 def test_logits_to_keep(model, ids):
     whole = model(ids, thought_mask=thoughts_at(ids, 4)).logits
-    torch.testing.assert_close(model(ids, thought_mask=thoughts_at(ids, 4), logits_to_keep=2).logits, whole[:, -2:])
+    torch.testing.assert_close(
+        model(ids, thought_mask=thoughts_at(ids, 4), logits_to_keep=2).logits, whole[:, -2:]
+    )
     picked = torch.tensor([1, 5])
-    torch.testing.assert_close(model(ids, thought_mask=thoughts_at(ids, 4), logits_to_keep=picked).logits, whole[:, picked])
+    torch.testing.assert_close(
+        model(ids, thought_mask=thoughts_at(ids, 4), logits_to_keep=picked).logits, whole[:, picked]
+    )
 
 
 def test_monitor_reports_size_and_direction_of_the_thoughts(model, ids):
@@ -70,7 +74,9 @@ def test_monitor_reports_size_and_direction_of_the_thoughts(model, ids):
     output = model(ids, thought_mask=mask)
     embedding_rms = model.get_input_embeddings().weight.square().mean(-1).sqrt().mean()
     ratio = output.thoughts.square().mean(-1).sqrt().mean() / embedding_rms
-    cosine = torch.cosine_similarity(output.thoughts, model.get_input_embeddings()(ids[:, 4:6]), dim=-1).mean()
+    cosine = torch.cosine_similarity(
+        output.thoughts, model.get_input_embeddings()(ids[:, 4:6]), dim=-1
+    ).mean()
     torch.testing.assert_close(output.monitor["rms_ratio"], ratio)
     torch.testing.assert_close(output.monitor["cosine"], cosine)
 
@@ -111,8 +117,14 @@ def test_plain_text_gives_what_the_base_gives(model, ids):
 )
 def test_output_transforms_of_other_families_are_applied(family, extra, ids):
     settings = {
-        "vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
-        "num_key_value_heads": 2, "pad_token_id": 0, "initializer_range": 0.2,
+        "vocab_size": VOCABULARY,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "pad_token_id": 0,
+        "initializer_range": 0.2,
     }
     torch.manual_seed(0)
     base = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **settings, **extra)).eval()

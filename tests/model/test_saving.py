@@ -9,12 +9,18 @@ import sys
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tests.families import PAIRWISE, VOCABULARY, tiny_base
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from latentthought import LatentThoughtForCausalLM, ThoughtConfig
-from latentthought.errors import ConfigError, DamagedFileError, HubUnreachableError, MissingFileError, UnsupportedError
+from latentthought.errors import (
+    ConfigError,
+    DamagedFileError,
+    HubUnreachableError,
+    MissingFileError,
+    UnsupportedError,
+)
+from tests.families import PAIRWISE, VOCABULARY, tiny_base
 
 
 def word_tokenizer(size: int = VOCABULARY) -> PreTrainedTokenizerFast:
@@ -153,7 +159,11 @@ def test_new_tokens_start_as_a_copy_of_an_existing_row(tied):
     colon_head = base.get_output_embeddings().weight[4].clone()
     model = LatentThoughtForCausalLM.from_base(base, ThoughtConfig(), tokenizer)
     assert model.config.added_token_ids == [VOCABULARY, VOCABULARY + 1, VOCABULARY + 2]
-    assert (model.thought.start_token_id, model.thought.end_token_id, model.thought.thought_token_id) == (61, 62, 63)
+    assert (model.thought.start_token_id, model.thought.end_token_id, model.thought.thought_token_id) == (
+        61,
+        62,
+        63,
+    )
     assert model.config.get_text_config().vocab_size == VOCABULARY + 3 == len(tokenizer)
     for new in model.config.added_token_ids:
         assert torch.equal(model.get_input_embeddings().weight[new], colon)
@@ -166,7 +176,11 @@ def test_tokens_that_the_tokenizer_has_are_kept():
     thought = ThoughtConfig(start_token="w10", end_token="w11", thought_token="w12")
     model = LatentThoughtForCausalLM.from_base(base, thought, tokenizer)
     assert model.config.added_token_ids == []
-    assert (model.thought.start_token_id, model.thought.end_token_id, model.thought.thought_token_id) == (10, 11, 12)
+    assert (model.thought.start_token_id, model.thought.end_token_id, model.thought.thought_token_id) == (
+        10,
+        11,
+        12,
+    )
     assert torch.equal(model.get_input_embeddings().weight, before)
 
 
@@ -200,7 +214,10 @@ def test_lora_trains_its_matrices_and_the_new_rows_only(tmp_path, ids):
     untouched = {name: value.clone() for name, value in model.state_dict().items()}
     new_rows = model.config.added_token_ids
     config = LoraConfig(
-        r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"], trainable_token_indices={"embed_tokens": new_rows}
+        r=4,
+        lora_alpha=8,
+        target_modules=["q_proj", "v_proj"],
+        trainable_token_indices={"embed_tokens": new_rows},
     )
     wrapped = get_peft_model(model, config)
     ids = torch.cat([ids[:, :4], torch.tensor([[61, 63, 63], [61, 63, 63]]), ids[:, 4:]], dim=1)
@@ -214,7 +231,9 @@ def test_lora_trains_its_matrices_and_the_new_rows_only(tmp_path, ids):
     with torch.no_grad():
         expected = wrapped(input_ids=ids, thought_mask=thoughts).logits
 
-    fresh = LatentThoughtForCausalLM.from_base(tiny_base("llama", tied=True), ThoughtConfig(), word_tokenizer())
+    fresh = LatentThoughtForCausalLM.from_base(
+        tiny_base("llama", tied=True), ThoughtConfig(), word_tokenizer()
+    )
     assert all(torch.equal(value, untouched[name]) for name, value in fresh.state_dict().items())
     with torch.no_grad():
         before = fresh(ids, thought_mask=thoughts).logits
@@ -229,7 +248,9 @@ def test_lora_trains_its_matrices_and_the_new_rows_only(tmp_path, ids):
     with torch.no_grad():
         torch.testing.assert_close(merged(ids, thought_mask=thoughts).logits, expected, atol=1e-5, rtol=1e-5)
     rows = merged.get_input_embeddings().weight
-    assert torch.equal(rows[:VOCABULARY], untouched["base.model.embed_tokens.weight"][:VOCABULARY]), "an old row moved"
+    assert torch.equal(rows[:VOCABULARY], untouched["base.model.embed_tokens.weight"][:VOCABULARY]), (
+        "an old row moved"
+    )
     assert not torch.equal(rows[61], untouched["base.model.embed_tokens.weight"][61])
 
     merged.to_base().save_pretrained(tmp_path / "plain")

@@ -73,3 +73,16 @@ def test_masks_from_regions():
     assert answer_mask(regions_BT).nonzero()[:, 1].tolist() == [7]
     assert region_mask(regions_BT, Region.PAD, Region.DELIMITER).nonzero()[:, 1].tolist() == [0, 3, 5, 8]
     assert region_mask(regions_BT).sum() == 0
+
+
+def test_delimiters_around_all_reasoning_come_right_before_the_answer():
+    tokens = ThoughtTokens(start_id=91, end_id=92, thought_id=90)
+    row = lay_out([1, 2], [[5], [6]], [7, 8], tokens, thoughts=2, enclose_steps=True, label_start=True, label_end=True)
+    assert row.ids == [1, 2, 91, 90, 90, 5, 6, 92, 7, 8]
+    assert row.labels == [-100, -100, 91, -100, -100, 5, 6, 92, 7, 8]
+    assert row.thought == [False, False, False, True, True, False, False, False, False, False]
+    assert row.pivot == 5
+    words = lay_out([1, 2], [[5], [6]], [7, 8], tokens, enclose_steps=True)
+    assert words.ids == [1, 2, 91, 5, 6, 92, 7, 8]
+    only_end = lay_out([1, 2], [], [7], ThoughtTokens(end_id=92), thoughts=1, enclose_steps=True)
+    assert only_end.ids == [1, 2, 0, 92, 7]

@@ -17,7 +17,9 @@ def unrelated(rms: float = 0.3, width: int = 4096):
 
 def test_linear_shrinks_unrelated_vectors_and_variance_preserving_does_not():
     text, state = unrelated()
-    assert root_mean_square(blend(text, state, 0.5, "linear")).mean().item() == pytest.approx(0.3 * 0.5**0.5, rel=0.02)
+    assert root_mean_square(blend(text, state, 0.5, "linear")).mean().item() == pytest.approx(
+        0.3 * 0.5**0.5, rel=0.02
+    )
     for ratio in (0.1, 0.5, 0.9):
         kept = root_mean_square(blend(text, state, ratio, "variance_preserving")).mean().item()
         assert kept == pytest.approx(0.3, rel=0.02)
@@ -81,10 +83,12 @@ def test_mlp_ends_at_the_target_size_and_learns():
     scale.measure(torch.full((4, 16), 0.5))
     states = torch.randn(100, 16) * 30
     matched = scale(states)
-    torch.testing.assert_close(matched.square().mean(-1).sqrt(), torch.full((100,), 0.5), atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(
+        matched.square().mean(-1).sqrt(), torch.full((100,), 0.5), atol=1e-3, rtol=1e-3
+    )
     matched.sum().backward()
     assert all(parameter.grad is not None for parameter in scale.parameters())
-    assert [tuple(p.shape) for p in scale.parameters()][0] == (32, 16)
+    assert next(tuple(p.shape) for p in scale.parameters()) == (32, 16)
 
 
 def test_the_target_is_saved_with_the_model():

@@ -1,0 +1,91 @@
+"""One batch made ready for feedback: what is asked for is checked here, so that the passes can trust it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from latentthought.errors import ConfigError
+from latentthought.model.backbone import positions_of
+from latentthought.thoughts.mixing import BlendRule, MixRatio, draw_positions
+
+
+@dataclass(frozen=True)
+class ThoughtInputs:
+    """One batch whose thought columns are to be filled.
+
+    embeddings: (B, T, D). attention_mask, position_ids, thought_mask (bool): (B, T).
+    ratio: mix ratio, a float or a tensor broadcastable to (B, T); already drawn for the bernoulli rule.
+    thought_columns: ascending columns in which at least one row may think.
+    """
+
+    embeddings: Tensor
+    attention_mask: Tensor
+    position_ids: Tensor
+    thought_mask: Tensor
+    ratio: MixRatio
+    thought_columns: tuple[int, ...]
+
+    @classmethod
+    def prepare(
+        cls,
+        embeddings: Tensor,
+        attention_mask: Tensor | None,
+        position_ids: Tensor | None,
+        thought_mask: Tensor,
+        ratio: MixRatio,
+        thought_columns: tuple[int, ...],
+        rule: BlendRule,
+    ) -> ThoughtInputs:
+        """Fill in mask and positions, and draw the latent positions of the bernoulli rule, once for all passes."""
+        mask = torch.ones_like(thought_mask, dtype=torch.long) if attention_mask is None else attention_mask
+        return cls(
+            embeddings=embeddings,
+            attention_mask=mask,
+            position_ids=positions_of(mask) if position_ids is None else position_ids,
+            thought_mask=thought_mask.bool(),
+            ratio=draw_positions(ratio, thought_mask) if rule == "bernoulli" else ratio,
+            thought_columns=thought_columns,
+        )
+
+    @property
+    def start(self) -> int:
+        """First thought column."""
+        return self.thought_columns[0]
+
+    @property
+    def stop(self) -> int:
+        """One past the last thought column."""
+        return self.thought_columns[-1] + 1
+
+
+def find_columns(
+    thought_mask: Tensor, attention_mask: Tensor | None, given: tuple[int, int] | None
+) -> tuple[int, ...]:
+    """Columns in which some row thinks: `given` as (start, stop), or read off the mask, which waits for the device.
+
+    Raises ConfigError for a thought without a state before it, and for thoughts outside the given columns.
+    """
+    if given is not None:
+        columns = tuple(range(*given))
+    else:
+        columns = tuple(thought_mask.any(0).nonzero().flatten().tolist())
+    if columns and columns[0] == 0:
+        raise ConfigError(
+            "thought_mask: a thought at column 0 has no state before it; a row starts with at least one token"
+        )
+    if thought_mask.device.type == "cpu":  # on an accelerator the look would wait for the device
+        _check_places(thought_mask, attention_mask, columns)
+    return columns
+
+
+def _check_places(thought_mask: Tensor, attention_mask: Tensor | None, columns: tuple[int, ...]) -> None:
+    inside = torch.zeros(thought_mask.shape[1], dtype=torch.bool)
+    inside[list(columns)] = True
+    if (thought_mask.bool() & ~inside).any():
+        span = (columns[0], columns[-1] + 1) if columns else (0, 0)
+        raise ConfigError(f"thought_mask: thoughts outside thought_columns={span}")
+    if attention_mask is not None and (thought_mask[:, 1:].bool() & ~attention_mask[:, :-1].bool()).any():
+        raise ConfigError("thought_mask: a thought at a row's first position has no state before it")
