@@ -143,25 +143,27 @@ def find_results(path: str | Path) -> dict[Path, Results]:
 
 def render(results: Iterable[Results], title: str | None = None) -> Any:
     """A rich table: a line per task and control, accuracy with interval, missing answers, costs, difference from `none`."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    rows = list(results)
-    table = Table(title=title, title_justify="left")
+    rows = sorted(results, key=lambda row: (row.model, row.task, row.control != "none"))
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     metrics = list(dict.fromkeys(name for row in rows for name in row.metrics))
     several_models = len({row.model for row in rows}) > 1
     compared = any(row.against_none for row in rows)
-    for column in (["model"] if several_models else []) + ["task", "control"]:
-        table.add_column(column, overflow="fold")
-    headings = ["accuracy", "95 % interval", *([] if not compared else ["less than none"]), *metrics]
-    for column in [*headings, "questions", "no answer", "thoughts", "tokens", "ms"]:
+    if several_models:
+        table.add_column("model", overflow="fold")
+    table.add_column("task", no_wrap=True)
+    table.add_column("control", no_wrap=True)
+    headings = ["accuracy (95 %)", *([] if not compared else ["lost (95 %)"]), *metrics]
+    for column in [*headings, "rows", "no\nanswer", "thoughts", "tokens", "ms"]:
         table.add_column(column, justify="right", no_wrap=True)
     for row in rows:
         cells = [row.model] if several_models else []
         cells += [
             row.task,
             row.control,
-            percent(row.accuracy.value),
-            f"{percent(row.accuracy.low)} to {percent(row.accuracy.high)}",
+            f"{percent(row.accuracy.value)} ({_span(row.accuracy.low, row.accuracy.high)})",
         ]
         if compared:
             cells.append(_difference(row.against_none))
@@ -202,8 +204,12 @@ def percent(value: float) -> str:
 def _difference(difference: PairedDifference | None) -> str:
     if difference is None:
         return ""
-    # shown as what the control costs: none minus control
-    return f"{100 * difference.difference:+.1f} ({100 * difference.low:+.1f} to {100 * difference.high:+.1f})"
+    # what the control costs: none minus control
+    return f"{100 * difference.difference:.1f} ({_span(difference.low, difference.high)})"
+
+
+def _span(low: float, high: float) -> str:
+    return f"{100 * low:.1f} to {100 * high:.1f}"
 
 
 def keyed(results: Mapping[Path, Results]) -> dict[tuple[str, str], tuple[Path, Results]]:
