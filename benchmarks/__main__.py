@@ -1,0 +1,145 @@
+"""`python -m benchmarks [NAME ...]`: compare, check, print one Markdown table.
+
+Exit codes: 0; 1 when two sides that should agree do not; 2 for wrong usage. A missed target is printed, not an error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+# read while libraries load: nothing here needs the hub, and the profiler would announce itself at every start
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+
+import torch
+
+from benchmarks import generate, train_step
+from benchmarks.report import ROOT, Report, as_json, as_markdown, circumstances, write_block
+from benchmarks.settings import Settings
+from benchmarks.workload import Sizes
+from latentthought.errors import ConfigError, LatentThoughtError
+
+BENCHMARKS: dict[str, Callable[[Settings], Report]] = {"train_step": train_step.run, "generate": generate.run}
+DOCUMENT = ROOT / "docs" / "performance.md"
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    chosen = parser().parse_args(arguments)
+    try:
+        settings = settings_of(chosen)
+        where = circumstances(command_of(arguments), settings)
+        reports = [BENCHMARKS[name](settings) for name in chosen.names or BENCHMARKS]
+        table = as_markdown(where, reports)
+        print(table)
+        if chosen.output:
+            chosen.output.write_text(json.dumps(as_json(where, reports), indent=2) + "\n", encoding="utf-8")
+        if chosen.write_docs:
+            write_block(DOCUMENT, f"benchmarks {settings.device.type}", table)
+    except LatentThoughtError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="Speed and memory, side by side with the alternatives."
+    )
+    made.add_argument("names", nargs="*", metavar="NAME", help=f"which: {', '.join(BENCHMARKS)} (all)")
+    made.add_argument(
+        "--quick",
+        action="store_true",
+        help="tiny sizes: shows that everything runs and agrees, times nothing",
+    )
+    made.add_argument(
+        "--rounds", type=int, metavar="N", help="timed rounds (each benchmark has its own number)"
+    )
+    made.add_argument("--threads", type=int, default=2, metavar="N", help="CPU threads (2)")
+    made.add_argument("--device", default="cpu", help="cpu or cuda (cpu)")
+    made.add_argument(
+        "--dtype",
+        default="float32",
+        choices=DTYPES,
+        help="for the timed runs; values are compared in float32",
+    )
+    made.add_argument("--batch", type=int, metavar="N", help="rows of a training step (4)")
+    made.add_argument("--thoughts", type=int, metavar="N", help="thoughts of a row (6)")
+    made.add_argument("--padded", action="store_true", help="training rows of unequal length, left-padded")
+    made.add_argument("--seed", type=int, default=0, metavar="N")
+    made.add_argument(
+        "--coconut",
+        type=Path,
+        metavar="DIR",
+        help="folder with coconut.py of github.com/facebookresearch/coconut, run as a rival",
+    )
+    made.add_argument("--output", type=Path, metavar="FILE", help="write all results there as JSON")
+    made.add_argument("--write-docs", action="store_true", help="put the table into docs/performance.md")
+    return made
+
+
+def settings_of(chosen: argparse.Namespace) -> Settings:
+    """Check the arguments and set up torch."""
+    if unknown_names := [name for name in chosen.names if name not in BENCHMARKS]:
+        raise ConfigError(f"no benchmark {unknown_names[0]!r}; there are: {', '.join(BENCHMARKS)}")
+    for option in ("rounds", "threads", "batch", "thoughts"):
+        value = getattr(chosen, option)
+        if value is not None and value < 1:
+            raise ConfigError(f"--{option}: must be 1 or more, got {value}")
+    if chosen.quick and chosen.write_docs:
+        raise ConfigError("--write-docs: not with --quick, whose times mean nothing")
+    try:
+        device = torch.device(chosen.device)
+    except RuntimeError:
+        raise ConfigError(f"--device: cpu or cuda, not {chosen.device!r}") from None
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"--device: cpu or cuda, not {chosen.device!r}")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("--device: torch finds no CUDA device here")
+    torch.set_num_threads(chosen.threads)
+    # a cache that is made and thrown away, as rivals do, is worth no warning in the middle of a table
+    warnings.filterwarnings("ignore", category=UserWarning)
+    sizes = Sizes().quick() if chosen.quick else Sizes()
+    sizes = replace(sizes, padded=chosen.padded, **({"batch": chosen.batch} if chosen.batch else {}))
+    if chosen.thoughts:  # the prompt stays as long as it was
+        sizes = replace(
+            sizes, thoughts=chosen.thoughts, sequence=sizes.sequence + chosen.thoughts - sizes.thoughts
+        )
+    return Settings(
+        sizes=sizes,
+        device=device,
+        dtype=DTYPES[chosen.dtype],
+        threads=chosen.threads,
+        quick=chosen.quick,
+        rounds=chosen.rounds or (2 if chosen.quick else None),
+        coconut=chosen.coconut,
+        seed=chosen.seed,
+    )
+
+
+def command_of(arguments: Sequence[str]) -> str:
+    """The command to print: with placeholders for folders of this machine, without what only says where results go."""
+    shown, skip = ["python -m benchmarks"], False
+    for position, argument in enumerate(arguments):
+        name, _, value = argument.partition("=")
+        if skip:
+            skip = False
+        elif name in ("--coconut", "--output"):
+            skip = not value and position + 1 < len(arguments)
+            shown += ["--coconut DIR"] if name == "--coconut" else []
+        elif name != "--write-docs":
+            shown.append(argument)
+    return " ".join(shown)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

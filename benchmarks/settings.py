@@ -1,0 +1,38 @@
+"""What one call of `python -m benchmarks` was asked for."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from benchmarks.workload import Sizes
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Shared by all benchmarks.
+
+    quick: tiny sizes, whose times are not judged. rounds: timed rounds, or None for each benchmark's own number.
+    coconut: folder of the published program.
+    """
+
+    sizes: Sizes = field(default_factory=Sizes)
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    dtype: torch.dtype = torch.float32
+    threads: int = 2
+    quick: bool = False
+    rounds: int | None = None
+    coconut: Path | None = None
+    seed: int = 0
+    silent: bool = False
+
+    def rounds_or(self, usual: int) -> int:
+        return usual if self.rounds is None else self.rounds
+
+    def progress(self, text: str) -> None:
+        """Say on standard error what is going on."""
+        if not self.silent:
+            print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,127 @@
+"""The command runs, names what it skips, keeps paths of this machine out, and replaces only its own block of the document."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+import torch
+
+from benchmarks import __main__ as command
+from benchmarks.report import write_block
+from benchmarks.timing import Side, Timing, measure, peak_bytes
+from latentthought.errors import ConfigError
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def _threads_as_before():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def test_quick_run(tmp_path, capsys):
+    file = tmp_path / "results.json"
+    assert command.main(["--quick", "--rounds", "1", "--threads", "1", "--output", str(file)]) == 0
+    printed = capsys.readouterr().out
+    assert "`python -m benchmarks --quick --rounds 1 --threads 1`" in printed
+    assert printed.count("skipped: no folder given (--coconut DIR)") == 2
+    assert "MISSED" not in printed
+    results = json.loads(file.read_text())
+    assert [entry["name"] for entry in results["benchmarks"]] == ["train_step", "generate"]
+    for entry in results["benchmarks"]:
+        assert entry["rows"][0]["ratio"] == 1.0
+        assert all(len(row["seconds"]) == 1 and row["peak_bytes"] > 0 for row in entry["rows"])
+
+
+def test_disagreement_is_exit_code_1(monkeypatch, capsys):
+    honest = command.train_step.our_loss
+
+    def louder(model, batch, **feedback):
+        return 1.01 * honest(model, batch, **feedback)
+
+    monkeypatch.setattr(command.train_step, "our_loss", louder)
+    assert command.main(["train_step", "--quick", "--threads", "1"]) == 1
+    assert "error: latentthought, sequential: loss" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["training"], "no benchmark 'training'; there are: train_step, generate"),
+        (["--quick", "--write-docs"], "--write-docs: not with --quick"),
+        (["--rounds", "0"], "--rounds: must be 1 or more, got 0"),
+        (["--device", "tpuu"], "--device: cpu or cuda"),
+        (["train_step", "--quick", "--threads", "1", "--coconut", "nowhere"], "no coconut.py in nowhere"),
+    ],
+)
+def test_wrong_usage_is_exit_code_2(arguments, message, capsys):
+    assert command.main(arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_the_printed_command_has_no_paths():
+    arguments = ["--coconut", "/somewhere/else", "--output=/tmp/x.json", "--write-docs", "--batch", "2"]
+    assert command.command_of(arguments) == "python -m benchmarks --coconut DIR --batch 2"
+
+
+def test_sizes_follow_the_arguments():
+    chosen = command.parser().parse_args(["--thoughts", "2", "--batch", "3", "--padded", "--threads", "1"])
+    sizes = command.settings_of(chosen).sizes
+    assert (sizes.thoughts, sizes.batch, sizes.sequence, sizes.first_thought, sizes.padded) == (
+        2,
+        3,
+        74,
+        60,
+        True,
+    )
+
+
+def test_only_the_marked_block_is_replaced(tmp_path):
+    file = tmp_path / "performance.md"
+    file.write_text("above\n<!-- b:begin -->\nold\n<!-- b:end -->\nbelow\n")
+    write_block(file, "b", "new\n")
+    assert file.read_text() == "above\n<!-- b:begin -->\nnew\n<!-- b:end -->\nbelow\n"
+    with pytest.raises(ConfigError, match="needs one line <!-- c:begin -->"):
+        write_block(file, "c", "new")
+
+
+def test_the_document_has_its_blocks(repository):
+    text = (repository / "docs" / "performance.md").read_text()
+    for device in ("cpu", "cuda"):
+        assert (
+            text.count(f"<!-- benchmarks {device}:begin -->")
+            == text.count(f"<!-- benchmarks {device}:end -->")
+            == 1
+        )
+
+
+def test_ratios_are_paired():
+    # the machine slowed down threefold in the second round: every ratio is still 2
+    floor, side = Timing((1.0, 3.0, 1.0)), Timing((2.0, 6.0, 2.0))
+    assert side.ratio(floor) == 2.0
+
+
+def test_every_side_runs_in_every_round_and_shares_are_scaled_up():
+    ran = []
+    sides = [
+        Side("a", "floor", lambda: ran.append("a")),
+        Side("b", "ours", lambda: (ran.append("b"), time.sleep(0.01)), share=0.5),
+    ]
+    timings = measure(sides, CPU, rounds=3, warmup=1, memory=False)
+    assert sorted(ran) == ["a"] * 4 + ["b"] * 4
+    assert [len(timing.seconds) for timing in timings.values()] == [3, 3]
+    assert timings["b"].median >= 0.02
+
+
+def test_peak_memory_is_exact_on_a_cpu():
+    def work():
+        first = torch.ones(1 << 18)  # 1 MiB
+        second = first + 1  # 2 MiB
+        del first
+        return second * 2  # 2 MiB again
+
+    assert peak_bytes(work, CPU) == pytest.approx(2 << 20, abs=1024)  # and a few scalars
