@@ -1,0 +1,56 @@
+"""The folder of a run: who may write in it, and what it was started with.
+
+A lock held by the operating system keeps two runs apart and vanishes with its process, however that ends; a lock file that
+has to be deleted would outlive a kill.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from latentthought.errors import FolderInUseError
+
+RECIPE_FILE = "recipe.yaml"
+MODEL_FOLDER = "model"
+_LOCK = ".lock"
+_NEW_MODEL = ".model-new"
+
+
+@contextmanager
+def claimed(output: Path, resume: bool) -> Iterator[None]:
+    """Hold a run folder, made if need be. `FolderInUseError` when another run holds it, or when it is not empty and this is
+    no resume."""
+    if output.exists() and not output.is_dir():
+        raise FolderInUseError(f"{output} is a file; --output wants a folder")
+    output.mkdir(parents=True, exist_ok=True)
+    with (output / _LOCK).open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise FolderInUseError(f"{output}: another run is writing to this folder") from None
+        others = sorted(path.name for path in output.iterdir() if path.name != _LOCK)
+        if others and not resume:
+            raise FolderInUseError(
+                f"{output} is not empty ({', '.join(others[:4])}{', ...' if len(others) > 4 else ''}): "
+                "choose another --output, or continue the run in it with --resume"
+            )
+        yield
+
+
+def save_model(output: Path, write: Callable[[Path], None]) -> Path:
+    """Write the final model into a temporary folder, then give it its name; the folder `model/`."""
+    fresh, final = output / _NEW_MODEL, output / MODEL_FOLDER
+    shutil.rmtree(fresh, ignore_errors=True)
+    try:
+        fresh.mkdir()
+        write(fresh)
+        if final.exists():
+            shutil.rmtree(final)
+        fresh.replace(final)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return final

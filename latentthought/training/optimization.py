@@ -1,0 +1,78 @@
+"""Optimizer settings and the learning rate of every step.
+
+    rate(step) = learning_rate * stage factor * warm-up * stage warm-up * decay
+
+A pure function of the step and of the stage plan, so a resumed run asks it anew instead of restoring a schedule.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from latentthought.config import Config
+from latentthought.training.stages import Moment
+
+
+class TrainingConfig(Config):
+    """What is learnt from: batch, optimizer, learning rate; and when to log and save.
+
+    batch_size: rows of an optimizer step, over all processes and micro-batches.
+    warmup_steps: linear warm-up at the start of the run; stage_warmup_steps: at the start of every later stage.
+    decay: of the rate over the whole run, to `final_learning_rate` (a share of the rate). With stages that end early the
+        length of the run is not known beforehand: let the last stage decay instead (`curriculum.last.decay`).
+    max_grad_norm: clip the gradient at this norm; 0 does not clip.
+    group_by_length: batches of rows of like length.
+    max_steps: stop the run here whatever the stages say, without changing their shape.
+    accuracy: report the share of answers, and of whole rows (every word after the thoughts, then the answer), that the model
+        predicts without a fault, teacher forced; needed by stages that end early.
+    learnt_by: which of the two `advance_at` and `on_collapse` go by. While words remain, the answer can be read off them whatever
+        the thoughts hold; the first word after the thoughts cannot. Where words can be put in many ways, go by the answer.
+    log_every, save_every: steps; save_every 0 saves at the end only. keep_last: complete checkpoints kept.
+    report_to: experiment trackers, by their transformers names (wandb, tensorboard, mlflow, ...).
+    """
+
+    batch_size: int = Field(32, gt=0)
+    learning_rate: float = Field(1e-4, gt=0.0)
+    optimizer: Literal["adamw", "adafactor", "sgd"] = "adamw"
+    weight_decay: float = Field(0.0, ge=0.0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    epsilon: float = Field(1e-8, gt=0.0)
+    max_grad_norm: float = Field(1.0, ge=0.0)
+    warmup_steps: int = Field(0, ge=0)
+    stage_warmup_steps: int = Field(0, ge=0)
+    decay: Literal["constant", "linear", "cosine"] = "constant"
+    final_learning_rate: float = Field(0.0, ge=0.0, le=1.0)
+    group_by_length: bool = True
+    max_steps: int | None = Field(None, gt=0)
+    accuracy: bool = True
+    learnt_by: Literal["row", "answer"] = "row"
+    log_every: int = Field(10, gt=0)
+    save_every: int = Field(500, ge=0)
+    keep_last: int = Field(2, gt=0)
+    report_to: tuple[str, ...] = ()
+    run_name: str | None = None
+
+    @model_validator(mode="after")
+    def _betas_in_range(self) -> TrainingConfig:
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas lie within 0..1, got {self.betas}")
+        return self
+
+    def rate_factor(self, moment: Moment) -> float:
+        """The learning rate at a moment of the run, as a share of `learning_rate`."""
+        factor = moment.rate
+        if self.warmup_steps:
+            factor *= min(1.0, (moment.step + 1) / self.warmup_steps)
+        if self.stage_warmup_steps and moment.leg > 0:
+            factor *= min(1.0, (moment.local_step + 1) / self.stage_warmup_steps)
+        return factor * self._decayed(moment)
+
+    def _decayed(self, moment: Moment) -> float:
+        if self.decay == "constant":
+            return 1.0
+        done = min(moment.step / moment.nominal_steps, 1.0)
+        left = 1.0 - done if self.decay == "linear" else (1.0 + math.cos(math.pi * done)) / 2.0
+        return self.final_learning_rate + (1.0 - self.final_learning_rate) * left

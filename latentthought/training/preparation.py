@@ -1,0 +1,86 @@
+"""Everything that a recipe builds before the first step: rows, tokenizer, model, stage plan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from latentthought.data.example import ExampleSet
+    from latentthought.data.fitting import Fitted
+    from latentthought.recipe import Recipe
+    from latentthought.training.dataset import StagedDataset
+    from latentthought.training.stages import StagePlan
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What `prepare` built. rows: encoded, those that fit. dataset: all slots of the run."""
+
+    recipe: Recipe
+    tokenizer: Any
+    model: Any
+    examples: ExampleSet
+    rows: Fitted
+    dataset: StagedDataset
+
+    @property
+    def plan(self) -> StagePlan:
+        return self.dataset.plan
+
+    def summary(self) -> list[str]:
+        """The run in a few lines, for `--dry-run` and for the log."""
+        parameters = sum(p.numel() for p in self.model.parameters())
+        trained = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+        lines = [
+            f"model      {parameters:,} parameters, {trained:,} of them trained",
+            f"data       {len(self.rows.rows):,} rows from {self.examples.origin}",
+        ]
+        lines += (
+            [f"           {len(self.examples.skipped)} rows skipped: {self._skips()}"]
+            if self.examples.skipped
+            else []
+        )
+        lines += [f"           {self.rows.report()}"] if self.rows.report() else []
+        for number, (stage, steps) in enumerate(zip(self.plan.stages, self.plan.lengths, strict=True)):
+            early = (
+                f" at most, until {stage.advance_at:.0%} of the rows are right" if stage.advance_at else ""
+            )
+            thoughts = self.recipe.curriculum.thoughts(number)
+            lines.append(f"stage {number:<4} {stage.name}: {steps:,} steps{early}, {thoughts} thoughts")
+        lines.append(
+            f"run        {self.plan.nominal_steps:,} steps of {self.recipe.training.batch_size} rows"
+        )
+        return lines
+
+    def _skips(self) -> str:
+        return "; ".join(
+            f"{count} x {reason}" for reason, count in list(self.examples.skip_counts.items())[:3]
+        )
+
+
+def prepare(recipe: Recipe, smoke: bool = False) -> Prepared:
+    """Read the data, and build tokenizer, model and stage plan. smoke: rows made by the source itself."""
+    from latentthought.data.sources.loading import load_examples
+    from latentthought.thoughts.layout import ThoughtTokens
+    from latentthought.training.building import with_adapters
+    from latentthought.training.dataset import staged
+
+    data, curriculum = recipe.data, recipe.curriculum
+    examples = load_examples(data, seed=recipe.seed, smoke=smoke)
+    tokenizer = recipe.model.build_tokenizer(data.texts(examples), chat=data.format.chat)
+    model: Any = recipe.model.build(tokenizer, recipe.seed)
+    # what the model does at inference unless told otherwise: what its last stage trained
+    thought = model.set_thought(
+        thoughts=curriculum.thoughts(-1),
+        fill="pause" if curriculum.method == "pause" else "latent",
+        mix_ratio=curriculum.expand()[-1].mix.at(1.0) if curriculum.method == "soft_mix" else 0.0,
+    )
+    model.config.prompt_format = data.format.dump()
+    tokens = ThoughtTokens(thought.start_token_id, thought.end_token_id, thought.thought_token_id or 0)
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    rows = data.encode(examples, tokenizer, curriculum, tokens, positions)
+    if recipe.model.lora is not None:
+        model = with_adapters(model, recipe.model.lora)
+    dataset = staged(rows.rows, curriculum, thought, recipe.training, recipe.seed)
+    return Prepared(recipe, tokenizer, model, examples, rows, dataset)

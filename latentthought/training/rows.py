@@ -1,0 +1,56 @@
+"""From the `data` section of a recipe to encoded rows that fit the context."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from latentthought.data.curriculum import Curriculum
+from latentthought.data.encoding import Encoder, FormatConfig
+from latentthought.data.example import ExampleSet
+from latentthought.data.fitting import Fitted, Overlong, fit_rows
+from latentthought.data.sources.loading import SourceConfig
+from latentthought.thoughts.layout import ThoughtTokens
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class DataConfig(SourceConfig):
+    """Which rows are trained on, how they are written, and how long they may be.
+
+    format: prompt, step and answer templates. max_length: tokens of a row at most (None: what the model's positions hold).
+    overlong: what to do with longer rows: drop, truncate_steps (from the middle of the reasoning) or error; always reported.
+    """
+
+    format: FormatConfig = FormatConfig()
+    max_length: int | None = Field(None, gt=0)
+    overlong: Overlong = "drop"
+
+    def texts(self, examples: ExampleSet) -> Iterator[str]:
+        """Everything that a tokenizer trained on the spot has to know, as the format writes it."""
+        for example in examples:
+            yield self.format.prompt.format(question=example.question)
+            yield from (self.format.step.format(step=step) for step in example.steps)
+            yield self.format.answer.format(answer=example.answer)
+            if self.format.reasoning_from == "solution":
+                yield example.solution or ""
+            if self.format.reasoning_from == "messages":
+                yield from (str(message.get("content", "")) for message in example.messages or ())
+
+    def encode(
+        self,
+        examples: ExampleSet,
+        tokenizer: PreTrainedTokenizerBase,
+        curriculum: Curriculum,
+        tokens: ThoughtTokens,
+        positions: int | None,
+    ) -> Fitted:
+        """Encode and fit all rows. positions: how many the model has, or None."""
+        limits = [limit for limit in (self.max_length, positions) if limit is not None]
+        rows = Encoder(tokenizer, self.format, spans=False).encode_all(examples)
+        return fit_rows(
+            rows, min(limits, default=None), self.overlong, lambda row: curriculum.longest(row, tokens)
+        )

@@ -1,0 +1,234 @@
+"""A whole run: from a recipe to a folder with a trained model.
+
+output/recipe.yaml       the recipe, resolved
+output/metrics.jsonl     one line every `log_every` steps
+output/checkpoint-N      what a resume starts from
+output/model             the trained model with its tokenizer; there only when the run is finished
+output/adapter           with LoRA: the adapters alone (`model` has them merged in)
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from latentthought.config import read_yaml, write_yaml
+from latentthought.errors import ConfigError, DamagedFileError, Preempted
+from latentthought.training import checkpoints
+from latentthought.training.folder import MODEL_FOLDER, RECIPE_FILE, claimed, save_model
+from latentthought.training.monitor import METRICS_FILE, MetricsFile
+from latentthought.training.preparation import Prepared, prepare
+from latentthought.training.progress import Progress, Silent, make_progress
+
+if TYPE_CHECKING:
+    from latentthought.recipe import Recipe
+    from latentthought.training.trainer import LatentThoughtTrainer
+    from latentthought.training.validation import Scorer
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a finished run left. metrics: the last line of metrics.jsonl. seconds: of this call."""
+
+    output: Path
+    model: Path
+    steps: int
+    seconds: float
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def loss(self) -> float | None:
+        return self.metrics.get("loss")
+
+
+def train(
+    recipe: Recipe,
+    output: Path | str,
+    *,
+    resume: bool = False,
+    smoke: bool = False,
+    scorer: Scorer | None = None,
+    progress: Progress | None = None,
+    callbacks: tuple[Any, ...] = (),
+) -> RunResult:
+    """Train by a recipe.
+
+    Args:
+        recipe: see `load_recipe`; with `smoke` it should have been loaded with `smoke=True` too.
+        output: the run folder; must be empty unless `resume`, which goes on from the last whole checkpoint, or starts
+            the run when there is none.
+        smoke: train on rows made by the source itself.
+        scorer: validation while training (`recipe.evaluation` says when).
+        progress: what a person sees; a bar or lines by default.
+        callbacks: transformers callbacks.
+
+    Raises: `FolderInUseError`; `ConfigError` for a resume with another recipe or other data; `Preempted` when SIGTERM or SIGUSR1
+    asked the run to stop (it has saved itself); `LatentThoughtError` when a checkpoint cannot be written.
+    """
+    output = Path(output)
+    recipe.engine.arguments(
+        recipe.training.batch_size, _processes()
+    )  # what does not hold is said before anything is made
+    first = int(os.environ.get("RANK", "0")) == 0
+    with claimed(output, resume) if first else nullcontext():
+        if first:
+            _settle_recipe(recipe, output)
+        if (output / MODEL_FOLDER).is_dir():
+            metrics = MetricsFile(output / METRICS_FILE).last()
+            return RunResult(output, output / MODEL_FOLDER, metrics.get("step", 0), 0.0, metrics)
+        shown = (progress or make_progress()) if first else Silent()
+        try:
+            return _train(recipe, output, smoke, scorer, shown, callbacks)
+        finally:
+            shown.close()
+
+
+def _train(
+    recipe: Recipe,
+    output: Path,
+    smoke: bool,
+    scorer: Scorer | None,
+    progress: Progress,
+    callbacks: tuple[Any, ...],
+) -> RunResult:
+    begun = time.perf_counter()
+    prepared = prepare(recipe, smoke)
+    for line in prepared.summary():
+        progress.say(line)
+    trainer = _make_trainer(prepared, output, scorer, progress, callbacks)
+    fingerprint = prepared.examples.fingerprint
+    checkpoint = checkpoints.newest(output, progress.say)
+    if checkpoint is not None:
+        _check_data(checkpoint, fingerprint)
+        trainer.restore_run(checkpoint)
+    done = checkpoints.step_of(checkpoint) if checkpoint else 0
+    if trainer.is_world_process_zero():
+        trainer.recorder.file.truncate(done)
+    if checkpoint is not None:
+        progress.say(f"resumed from {checkpoint.name}")
+    progress.start(done, prepared.plan.end)
+    if checkpoint is not None and done >= prepared.plan.end:
+        trainer.restore_weights(checkpoint)  # killed between the last checkpoint and the final model
+    else:
+        with _stop_on_signals(trainer):
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        done = trainer.state.global_step
+        if trainer.stop_requested and done < prepared.plan.end:
+            raise Preempted(f"stopped at step {done} of {prepared.plan.end}; continue with --resume")
+    model = _save_final(prepared, trainer, output)
+    return RunResult(output, model, done, time.perf_counter() - begun, trainer.recorder.file.last())
+
+
+def _make_trainer(
+    prepared: Prepared, output: Path, scorer: Scorer | None, progress: Progress, callbacks: tuple[Any, ...]
+) -> LatentThoughtTrainer:
+    import torch
+
+    from latentthought.data.tokenizer import pad_id
+    from latentthought.objective.total import Objective
+    from latentthought.training.arguments import arguments
+    from latentthought.training.trainer import LatentThoughtTrainer
+
+    recipe = prepared.recipe
+    if recipe.engine.threads is not None:
+        torch.set_num_threads(recipe.engine.threads)
+    engine = recipe.engine.arguments(recipe.training.batch_size, _processes())
+    trainer = LatentThoughtTrainer(
+        prepared.model,
+        arguments(recipe.training, engine, output, recipe.seed, prepared.plan.longest),
+        train_dataset=prepared.dataset,
+        objective=Objective(recipe.objective),
+        settings=recipe.training,
+        pad_id=pad_id(prepared.tokenizer),
+        scorer=scorer,
+        validate_every=recipe.evaluation.every,
+        tokenizer=prepared.tokenizer,
+        data_fingerprint=prepared.examples.fingerprint,
+        progress=progress,
+        callbacks=callbacks,
+    )
+    if recipe.engine.gradient_checkpointing:
+        trainer.latent_model.gradient_checkpointing_enable()
+    return trainer
+
+
+def _processes() -> int:
+    """How many processes train together, as torchrun and its kin say."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def _settle_recipe(recipe: Recipe, output: Path) -> None:
+    """Write `recipe.yaml`, or check that a resume is of the same recipe."""
+    path = output / RECIPE_FILE
+    if not path.exists():
+        write_yaml(path, recipe.dump())
+        return
+    try:
+        stored = type(recipe).parse(read_yaml(path), str(path))
+    except ConfigError as error:
+        raise ConfigError(f"--resume: the recipe in this folder no longer reads: {error}") from None
+    changed = recipe.differences(stored)
+    if changed:
+        raise ConfigError(
+            f"--resume: the recipe differs from the one this run was started with ({path}): "
+            + "; ".join(changed)
+        )
+
+
+def _check_data(checkpoint: Path, fingerprint: str) -> None:
+    import json
+
+    from latentthought.training.trainer import RUN_STATE
+
+    path = checkpoint / RUN_STATE
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))["data"]
+    except (OSError, ValueError, KeyError) as error:
+        raise DamagedFileError(f"{path}: unreadable: {error}") from error
+    if stored != fingerprint:
+        raise ConfigError(
+            "--resume: the training rows are not those that this run was started with (data.source, data.path)"
+        )
+
+
+def _save_final(prepared: Prepared, trainer: LatentThoughtTrainer, output: Path) -> Path:
+    model, tokenizer = (
+        trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False),
+        prepared.tokenizer,
+    )
+    if not trainer.is_world_process_zero():
+        return output / MODEL_FOLDER
+    if prepared.recipe.model.lora is not None:
+        model.save_pretrained(output / "adapter")
+        model = model.merge_and_unload()
+
+    def write(folder: Path) -> None:
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+
+    return save_model(output, write)
+
+
+@contextmanager
+def _stop_on_signals(trainer: LatentThoughtTrainer) -> Iterator[None]:
+    """SIGTERM and SIGUSR1 (schedulers send either) make the run save itself at the end of the step and stop."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ask(number: int, frame: Any) -> None:
+        trainer.stop_requested = True
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,306 @@
+"""`LatentThoughtTrainer`: transformers' Trainer, walking the stages of a curriculum in one `train()`.
+
+Trainer keeps its loop, accumulation, precision, devices, clipping and trackers. Replaced are the data order (a virtual data set
+of slots), the loss (an objective with global counts), the learning rate (a function of the step), logging (means of whole
+windows, one copy from the device a line) and checkpoints (whole or not there). Everything that a step depends on is a
+function of its slot and of the decision log, so nothing but weights, optimizer, decisions and half-filled windows is saved.
+Rejected: a loop of our own (every engine, tracker and launcher would have to be supported again).
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import SequentialSampler
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+
+from latentthought.data.curriculum import Curriculum
+from latentthought.data.encoding import Encoded
+from latentthought.errors import ConfigError
+from latentthought.objective.total import DEFAULT_TERMS, Objective
+from latentthought.training import checkpoints
+from latentthought.training.arguments import settings_of
+from latentthought.training.dataset import StageCollator, StagedDataset, seed_slot, staged
+from latentthought.training.optimization import TrainingConfig
+from latentthought.training.progress import Progress, Silent
+from latentthought.training.recorder import Recorder
+from latentthought.training.stages import Moment
+from latentthought.training.validation import Scorer, undisturbed
+
+RUN_STATE = "run_state.json"
+
+
+class LatentThoughtTrainer(Trainer):
+    """Trains a latent-thought model over all stages of a curriculum.
+
+    Args:
+        model: a `LatentThoughtForCausalLM`, or peft's wrapper of one.
+        args: transformers' arguments; `arguments()` makes them from a recipe's settings.
+        train_dataset: the slots of the run, or encoded rows, which `curriculum` then lays out.
+        objective: what is minimised, as an `Objective` or its terms; cross-entropy by default.
+        settings: batch, learning rate, logging and saving; by default what `args` says of batch and rate.
+        pad_id: id written at padding.
+        scorer, validate_every, tokenizer: validation; see `training.validation`.
+        data_fingerprint: identifies the rows; saved, so that a resume can tell whether they are the same.
+        progress: what a person sees.
+        callbacks: further transformers callbacks.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        args: TrainingArguments,
+        *,
+        train_dataset: StagedDataset | Sequence[Encoded],
+        curriculum: Curriculum | None = None,
+        objective: Objective | Sequence[Any] | None = None,
+        settings: TrainingConfig | None = None,
+        pad_id: int = 0,
+        scorer: Scorer | None = None,
+        validate_every: int = 0,
+        tokenizer: Any = None,
+        data_fingerprint: str = "",
+        progress: Progress | None = None,
+        callbacks: Sequence[TrainerCallback] = (),
+    ) -> None:
+        config: Any = model.config
+        # Trainer turns this off for good, and the saved model would generate without a cache
+        use_cache = getattr(config, "use_cache", None)
+        settings = settings or settings_of(args)
+        if not isinstance(train_dataset, StagedDataset):
+            if curriculum is None:
+                raise ConfigError("LatentThoughtTrainer: encoded rows need a curriculum that lays them out")
+            thought = _inside(model).thought
+            train_dataset = staged(train_dataset, curriculum, thought, settings, args.seed)
+        if args.max_steps < 0:
+            args.max_steps = train_dataset.plan.longest
+        super().__init__(
+            model=model,
+            args=args,
+            train_dataset=train_dataset,
+            data_collator=StageCollator(pad_id, train_dataset.curriculum),
+            callbacks=[_Flow(self), *callbacks],
+        )
+        if use_cache is not None:
+            config.use_cache = use_cache
+        self.remove_callback(PrinterCallback)
+        self.plan = train_dataset.plan
+        self.objective = (
+            objective if isinstance(objective, Objective) else Objective(objective or DEFAULT_TERMS)
+        )
+        self.settings = settings
+        self.scorer, self.validate_every, self.tokenizer = scorer, validate_every, tokenizer
+        self.data_fingerprint = data_fingerprint
+        self.progress = progress or Silent()
+        self.model_accepts_loss_kwargs = True
+        self.loss_is_scaled_for_ga = True  # every loss is divided by the whole step's count
+        self.stop_requested = False
+        self.recorder = Recorder(
+            self.plan,
+            settings,
+            Path(args.output_dir),
+            args.device,
+            self.accelerator.num_processes,
+            self._over_ranks,
+        )
+        self._micro = 0
+        self._saving_in: Path | None = None
+
+    lr_scheduler: Any
+
+    # --- what a step is -----------------------------------------------------------------------------------------------
+
+    @property
+    def latent_model(self) -> Any:
+        """The `LatentThoughtForCausalLM` inside whatever wraps it."""
+        return _inside(self.accelerator.unwrap_model(self.model))
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
+        return SequentialSampler(train_dataset if train_dataset is not None else self.train_dataset)
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator, num_batches: int, device: torch.device
+    ) -> tuple[list, Tensor | None]:
+        """The micro-batches of a step, and the valid positions of each term over all of them and all ranks."""
+        batches = list(itertools.islice(epoch_iterator, num_batches))
+        if not batches:
+            return [], None
+        self._micro = 0
+        return batches, self._over_ranks(
+            torch.stack([self.objective.counts(batch) for batch in batches]).sum(0).to(device)
+        )
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | None = None,
+    ) -> Any:
+        """The objective's share of one micro-batch. `num_items_in_batch` holds the counts of `get_batch_samples`."""
+        counts = self.objective.counts(inputs) if num_items_in_batch is None else num_items_in_batch
+        given = {key: value for key, value in inputs.items() if key not in ("regions", "slot", "moment")}
+        seed_slot(self.args.seed, inputs["slot"])
+        output = model(
+            **given,
+            num_items_in_batch=counts[-1],
+            return_predictions=self.settings.accuracy,
+            **self.objective.forward_options,
+        )
+        value = self.objective(output, inputs, counts)
+        if model.training:
+            self.recorder.observe(inputs, output, value, first=self._micro == 0)
+            self._micro += 1
+        # gradients are averaged over ranks, and each rank holds a share of the sum
+        loss = value.total * self.accelerator.num_processes
+        return (loss, output) if return_outputs else loss
+
+    def _over_ranks(self, values: Tensor) -> Tensor:
+        return values if self.accelerator.num_processes == 1 else self.accelerator.reduce(values, "sum")
+
+    # --- learning rate and optimizer ----------------------------------------------------------------------------------
+
+    def rate_factor(self, step: int) -> float:
+        """Learning rate of a step index, as a share of the recipe's."""
+        return self.settings.rate_factor(self.plan.at(step))
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> LambdaLR:
+        if self.lr_scheduler is None:
+            # a plain function: the state of a callable object would be saved, and is not ours to restore
+            self.lr_scheduler = LambdaLR(optimizer or self.optimizer, lambda step: self.rate_factor(step))
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+    def begin_step(self, step: int) -> None:
+        """What happens before a step: a leg measures its scale target, and may forget the optimizer's moments."""
+        moment = self.plan.at(step)
+        if moment.starts_leg:
+            self.latent_model.measure_scale()
+            self.recorder.start_leg()
+        if self.plan.resets_optimizer(step):
+            self.optimizer.state.clear()
+
+    def end_step(self, done: int) -> tuple[bool, bool]:
+        """After `done` steps: whether to save, and whether to stop."""
+        asked = self.stop_requested
+        if self.accelerator.num_processes > 1:
+            asked = bool(self._over_ranks(torch.tensor(float(asked), device=self.args.device)) > 0)
+            self.stop_requested = asked
+        over = done >= self.plan.end
+        due = bool(self.settings.save_every) and done % self.settings.save_every == 0
+        self.progress.step(done, self.plan.end, self.plan.at(done - 1).name)
+        return due or asked or over, asked or over
+
+    # --- reports ------------------------------------------------------------------------------------------------------
+
+    def _maybe_log_save_evaluate(
+        self, tr_loss: Tensor, grad_norm: Tensor | float | None, *arguments: Any, **keywords: Any
+    ) -> None:
+        done = self.state.global_step
+        over = done >= self.plan.end
+        validate = self.scorer is not None and (
+            over or (bool(self.validate_every) and done % self.validate_every == 0)
+        )
+        fresh = done > self.recorder.last.get("step", 0)
+        if fresh and (done % self.settings.log_every == 0 or over or validate):
+            self._report(done, grad_norm, validate)
+        super()._maybe_log_save_evaluate(tr_loss, grad_norm, *arguments, **keywords)
+
+    def _report(self, done: int, grad_norm: Tensor | float | None, validate: bool) -> None:
+        norm = None if grad_norm is None else float(grad_norm)
+        row = self.recorder.row(done, self.train_dataset.epoch_of(done), norm)
+        if validate:
+            row.update(self._validate(self.plan.at(done - 1)))
+        if self.is_world_process_zero():
+            self.recorder.file.write(row)
+            self.progress.metrics(row)
+            if "decision" in row:
+                self.progress.say(f"step {done}: {row['decision']}")
+        self.log({key: float(v) for key, v in row.items() if isinstance(v, (int, float)) and key != "step"})
+        self.state.log_history.clear()  # the lines are in metrics.jsonl; here they would only make checkpoints grow
+
+    def _validate(self, moment: Moment) -> dict[str, float]:
+        if self.scorer is None or not self.is_world_process_zero():
+            return {}
+        curriculum = self.train_dataset.curriculum
+        mixed = curriculum.method == "soft_mix"
+        with undisturbed(self.latent_model):
+            scores = self.scorer(
+                self.latent_model,
+                self.tokenizer,
+                thoughts=curriculum.thoughts(moment.stage),
+                mix_ratio=moment.mix if mixed else 0.0,
+            )
+        return {f"validation_{key}": float(value) for key, value in scores.items()}
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        return 0  # a count over all parameters at every micro-batch, for a number that leaves thoughts out
+
+    # --- checkpoints --------------------------------------------------------------------------------------------------
+
+    def _get_output_dir(self, trial: Any = None) -> str:
+        return str(self._saving_in) if self._saving_in is not None else super()._get_output_dir(trial)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any = None) -> None:
+        run, step = Path(self.args.output_dir), self.state.global_step
+        owner = self.is_world_process_zero()
+        with checkpoints.saving(run, step, owner, self.accelerator.wait_for_everyone) as folder:
+            self._saving_in = folder.parent
+            try:
+                super()._save_checkpoint(model, trial)
+                state = {"data": self.data_fingerprint, **self.recorder.state()}
+                if owner:
+                    checkpoints.write_json(folder / RUN_STATE, state)
+            finally:
+                self._saving_in = None
+        if owner:
+            checkpoints.prune(run, self.settings.keep_last)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        if not self.args.should_save:
+            return
+        folder = Path(output_dir or self.args.output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        checkpoints.save_weights(self.accelerator.unwrap_model(self.model), folder)
+        self.latent_model.config.save_pretrained(folder)
+        if self.tokenizer is not None:
+            self.tokenizer.save_pretrained(folder)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        self.restore_weights(Path(resume_from_checkpoint))
+
+    def restore_weights(self, folder: Path) -> None:
+        """Read the weights of a checkpoint into the model."""
+        checkpoints.load_weights(self.accelerator.unwrap_model(self.model), folder)
+
+    def restore_run(self, folder: Path) -> None:
+        """Take over decisions and half-filled windows of a checkpoint; `train(resume_from_checkpoint=...)` does the rest."""
+        state = json.loads((folder / RUN_STATE).read_text(encoding="utf-8"))
+        self.recorder.restore(state, owner=self.is_world_process_zero())
+
+
+def _inside(model: Any) -> Any:
+    """The model that peft wrapped, or the model itself."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+class _Flow(TrainerCallback):
+    """Hands the trainer the beginning and the end of every step."""
+
+    def __init__(self, trainer: LatentThoughtTrainer) -> None:
+        self._trainer = trainer
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **unused: Any) -> None:
+        self._trainer.begin_step(state.global_step)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **unused: Any) -> None:
+        control.should_save, control.should_training_stop = self._trainer.end_step(state.global_step)

@@ -1,0 +1,130 @@
+"""Recipes: extends, overrides, smoke, and all errors at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from latentthought.config import write_yaml
+from latentthought.errors import ConfigError, MissingFileError, NotFoundError
+from latentthought.recipe import Recipe, load_recipe
+
+BASE = {
+    "model": {"base": "owner/model"},
+    "data": {"source": "gsm8k-aug"},
+    "curriculum": {"method": "latent", "max_latent_steps": 3, "each": {"epochs": 3}},
+    "training": {"learning_rate": 1e-4, "batch_size": 128, "warmup_steps": 100},
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_yaml(tmp_path / "parent.yaml", {**BASE, "description": "the parent"})
+    return tmp_path
+
+
+def test_extends_merges_mappings_and_replaces_the_rest(folder: Path) -> None:
+    child = {
+        "extends": "parent.yaml",
+        "training": {"batch_size": 64},
+        "objective": [{"term": "ce"}, {"term": "hidden"}],
+    }
+    write_yaml(folder / "child.yaml", child)
+    recipe = load_recipe(folder / "child.yaml")
+    assert recipe.name == "child"
+    assert recipe.description == ""
+    assert recipe.training.batch_size == 64
+    assert recipe.training.learning_rate == 1e-4
+    assert [term.term for term in recipe.objective] == ["ce", "hidden"]
+
+
+def test_extends_in_a_circle(folder: Path) -> None:
+    write_yaml(folder / "a.yaml", {"extends": "b.yaml"})
+    write_yaml(folder / "b.yaml", {"extends": "a.yaml"})
+    with pytest.raises(ConfigError, match=r"circle: a\.yaml -> b\.yaml -> a\.yaml"):
+        load_recipe(folder / "a.yaml")
+
+
+def test_overrides_come_last(folder: Path) -> None:
+    recipe = load_recipe(
+        folder / "parent.yaml",
+        ["training.learning_rate=1e-5", "curriculum.each.steps=7", "curriculum.each.epochs=null"],
+    )
+    assert recipe.training.learning_rate == 1e-5
+    assert [stage.steps for stage in recipe.curriculum.expand()] == [7] * 4
+
+
+def test_a_dumped_recipe_reads_back(folder: Path) -> None:
+    recipe = load_recipe(folder / "parent.yaml")
+    write_yaml(folder / "resolved.yaml", recipe.dump())
+    again = load_recipe(folder / "resolved.yaml")
+    assert again == recipe
+    assert again.differences(recipe) == []
+
+
+def test_all_errors_at_once_with_paths(folder: Path) -> None:
+    overrides = [
+        "training.learning_rat=1",
+        "training.batch_size=many",
+        "objective=[{term: cee}]",
+        "engine.precision=bf61",
+    ]
+    with pytest.raises(ConfigError) as caught:
+        load_recipe(folder / "parent.yaml", overrides)
+    message = str(caught.value)
+    assert "4 problems" in message
+    assert "training.learning_rat: unknown key; did you mean learning_rate" in message
+    assert "training.batch_size" in message
+    assert "objective.0" in message
+    assert "engine.precision" in message and "bf16" in message
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.scratch={}", "either base .* or scratch"),
+        ("model.scratch={architecture: lama}", "did you mean llama"),
+        ("data.source=gsm8k-agu", "gsm8k-aug"),
+        ("curriculum.method=latnet", "latent"),
+        ("training.betas=[0.9, 1.0]", "betas"),
+    ],
+)
+def test_errors_name_what_is_allowed(folder: Path, override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_recipe(folder / "parent.yaml", [override])
+
+
+def test_unknown_names(folder: Path) -> None:
+    with pytest.raises(MissingFileError, match=r"parent\.yaml"):
+        load_recipe(folder / "paren.yaml")
+    with pytest.raises(NotFoundError, match="unknown recipe"):
+        load_recipe("no-such-recipe-at-all")
+
+
+def test_early_ends_need_the_accuracy(folder: Path) -> None:
+    with pytest.raises(ConfigError, match=r"training\.accuracy"):
+        load_recipe(folder / "parent.yaml", ["curriculum.each.advance_at=0.9", "training.accuracy=false"])
+
+
+def test_smoke_is_small_and_the_recipes_own_changes_win(folder: Path) -> None:
+    write_yaml(
+        folder / "own.yaml",
+        {
+            "extends": "parent.yaml",
+            "smoke": {"model": {"scratch": {"architecture": "gpt2"}}, "training": {"batch_size": 2}},
+        },
+    )
+    recipe = load_recipe(folder / "own.yaml", ["training.log_every=1"], smoke=True)
+    assert recipe.model.base is None
+    assert recipe.model.scratch is not None
+    assert (recipe.model.scratch.architecture, recipe.model.scratch.width) == ("gpt2", 32)
+    assert [stage.steps for stage in recipe.curriculum.expand()] == [4] * 4
+    assert (recipe.training.batch_size, recipe.training.log_every) == (2, 1)
+    assert recipe.engine.device == "cpu"
+
+
+def test_differences_name_keys_and_leave_out_descriptions() -> None:
+    mine = Recipe.parse({**BASE, "description": "a"})
+    theirs = Recipe.parse({**BASE, "description": "b", "training": {**BASE["training"], "batch_size": 64}})
+    assert mine.differences(theirs) == ["training.batch_size (64 -> 128)"]
