@@ -42,8 +42,9 @@ class Curriculum(Config):
     pad_to_max: a row with fewer steps than its stage replaces gets the stage's number of thoughts all the same.
     drop_rest: after the last stage one more, where the steps beyond max_latent_steps are gone too (Coconut on GSM8K).
     delimiters: put the start and end token in. enclose: around what: the thoughts (Coconut: a row without thoughts has none),
-        or all reasoning, in thoughts or words, so that the end token always comes right before the answer. label_start, label_end: whether they are in the loss (null:
-        for soft_mix and enclosed reasoning, where the model opens and closes its reasoning itself).
+        or all reasoning, in thoughts or words, so that the end token always comes right before the answer.
+    label_start, label_end: whether they are in the loss (null: for soft_mix and enclosed reasoning, where the model opens
+        and closes its reasoning itself).
     mix: ratio at the thoughts; for soft_mix the transition's schedule, whose end the mixed phase keeps (a bare number is a line
         from 0 to it).
     each, first, last: settings of every, the first, the last stage; enough to expand all stages. `stages` lists them instead,

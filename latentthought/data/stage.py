@@ -80,7 +80,7 @@ class Stage(StageSettings):
 
 
 class OnCollapse(Config):
-    """What to do when training accuracy on the answer falls in a stage that had been fine.
+    """What to do when training accuracy (`training.learnt_by` says of what) falls in a stage that had been fine.
 
     below: the accuracy that counts as a collapse, once it has been above it for `window` steps on average.
     back: how many stages to go back. learning_rate: factor on the learning rate from then on. limit: how often at most.

@@ -19,6 +19,7 @@ from pydantic import Field, model_validator
 
 from latentthought.config import Config
 from latentthought.errors import HubUnreachableError, MissingFileError, NotFoundError
+from latentthought.hub import cache_only, offline_reason
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -78,26 +79,22 @@ def load_tokenizer(name_or_path: str | Path) -> PreTrainedTokenizerBase:
     """
     from transformers import AutoTokenizer
 
-    from latentthought.data.sources.hub import hub_reachable, offline_requested
-
     name = str(name_or_path)
     is_folder = Path(name).is_dir()
     if not is_folder and (name.startswith((".", "/", "~")) or name.count("/") > 1):
         raise MissingFileError(f"no such model folder: {name}")
-    # transformers would go on trying for most of a minute, even where it has the files already
-    offline = offline_requested()
-    local = is_folder or offline or not hub_reachable()
+    absent = None if is_folder else offline_reason()
     try:
-        return AutoTokenizer.from_pretrained(name, trust_remote_code=False, local_files_only=local)
+        with cache_only(is_folder or absent is not None):
+            return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError, ImportError, KeyError) as error:
         reason = " ".join(str(error).split())[:300]
         if is_folder:
             raise NotFoundError(f"{name} holds no tokenizer that loads: {reason}") from error
-        if local:
-            state = "HF_HUB_OFFLINE is set" if offline else "the hub cannot be reached"
+        if absent:
             raise HubUnreachableError(
-                f"tokenizer {name!r} is neither a folder here nor in the local hub cache, and {state}: "
-                "give the path of a local model folder instead"
+                f"tokenizer {name!r} is neither a folder here nor in the local hub cache, and the hub is out of reach "
+                f"({absent}): give the path of a local model folder instead"
             ) from error
         raise NotFoundError(f"no tokenizer {name!r} on the hub: {reason}") from error
 

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from latentthought.data.sources import hub
 from latentthought.data.tokenizer import TokenizerConfig, load_tokenizer, pad_id, train_tokenizer
 from latentthought.errors import ConfigError, HubUnreachableError, MissingFileError, NotFoundError
 
@@ -126,11 +125,10 @@ def test_loading_what_is_not_there(tmp_path, monkeypatch):
         load_tokenizer("./nope")
     with pytest.raises(NotFoundError, match="holds no tokenizer"):
         load_tokenizer(tmp_path)
-    with pytest.raises(HubUnreachableError, match="HF_HUB_OFFLINE is set: give the path of a local"):
+    with pytest.raises(HubUnreachableError, match=r"HF_HUB_OFFLINE is set\): give the path of a local"):
         load_tokenizer("nobody/nothing")
     for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    assert not hub.offline_requested()
-    with pytest.raises(HubUnreachableError, match="the hub cannot be reached"):
+    with pytest.raises(HubUnreachableError, match="no answer within"):
         load_tokenizer("nobody/nothing")
