@@ -32,7 +32,13 @@ FAMILIES: dict[str, dict] = {
         "eos_token_id": 2,
         "initializer_range": 0.1,
     },
-    "gemma3_text": {**_SHARED, "head_dim": 8, "sliding_window": 6, "num_hidden_layers": 3, "layer_types": ["sliding_attention", "full_attention", "sliding_attention"]},
+    "gemma3_text": {
+        **_SHARED,
+        "head_dim": 8,
+        "sliding_window": 6,
+        "num_hidden_layers": 3,
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+    },
     "mistral": {**_SHARED, "sliding_window": 6},
     "phi3": _SHARED,
     "olmo2": _SHARED,
@@ -47,16 +53,23 @@ PAIRWISE = [
     ("phi3", False, "sdpa"),
     ("olmo2", True, "eager"),
 ]
-WHOLE = [(family, tied, attention) for family in FAMILIES for tied in (True, False) for attention in ("sdpa", "eager")]
+WHOLE = [
+    (family, tied, attention)
+    for family in FAMILIES
+    for tied in (True, False)
+    for attention in ("sdpa", "eager")
+]
 
 
-def tiny_base(family: str, tied: bool = True, attention: str = "sdpa", seed: int = 0, **changes) -> PreTrainedModel:
+def tiny_base(
+    family: str, tied: bool = True, attention: str = "sdpa", seed: int = 0, **changes
+) -> PreTrainedModel:
     """A random model in fp32 and eval mode; equal for equal arguments."""
     torch.manual_seed(seed)
     config = AutoConfig.for_model(family, **{**FAMILIES[family], "tie_word_embeddings": tied, **changes})
     model = AutoModelForCausalLM.from_config(config, attn_implementation=attention)
     with torch.no_grad():  # biases and norms start at constants, which would hide a forgotten one
-        for name, parameter in model.named_parameters():
+        for _name, parameter in model.named_parameters():
             if parameter.dim() == 1:
                 parameter.add_(0.05 * torch.randn_like(parameter))
     return model.eval()

@@ -147,7 +147,7 @@ def render(results: Iterable[Results], title: str | None = None) -> Any:
     from rich.table import Table
 
     rows = sorted(results, key=lambda row: (row.model, row.task, row.control != "none"))
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     metrics = list(dict.fromkeys(name for row in rows for name in row.metrics))
     several_models = len({row.model for row in rows}) > 1
     compared = any(row.against_none for row in rows)

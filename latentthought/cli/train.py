@@ -1,0 +1,145 @@
+"""`latentthought train`: a run by a recipe, from the first stage to the saved model."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+from latentthought.cli.parser import Parser, UsageError
+from latentthought.errors import UserError
+
+DESCRIPTION = (
+    "Train by a recipe: a name (latentthought recipes) or a YAML file, with any of its keys changed on the command line.\n"
+    "Exit code 75: the run was asked to stop (SIGTERM), saved itself, and goes on with --resume."
+)
+EPILOG = """examples:
+  latentthought train coconut-gpt2-gsm8k --smoke
+  latentthought train my.yaml data.path=rows.jsonl training.learning_rate=5e-5 --output runs/mine
+  latentthought train my.yaml --output runs/mine --resume
+  latentthought train prosqa-scratch --dry-run"""
+
+
+def add_arguments(parser: Parser) -> None:
+    parser.add_argument("recipe", metavar="RECIPE", help="a recipe's name or YAML file")
+    parser.add_argument(
+        "overrides", metavar="key=value", nargs="*", help="changes to the recipe: dotted keys, YAML values"
+    )
+    parser.add_argument(
+        "--output", metavar="DIR", help="the run folder (default: the next of runs/RECIPE-001, -002, ...)"
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with the run in --output from its last checkpoint"
+    )
+    parser.add_argument(
+        "--smoke",
+        action="store_true",
+        help="the same path in seconds: a tiny model, made-up rows, a few steps; offline, CPU",
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="show recipe, stages, sizes and the first row; train nothing, write nothing",
+    )
+    parser.add_argument(
+        "--profile", action="store_true", help="say at the end where a step's time went, by stage"
+    )
+    # the deepspeed launcher passes it; the rank is in the environment too
+    parser.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)
+
+
+def run(args: argparse.Namespace) -> int:
+    _check_overrides(args.overrides)
+    if args.resume and not args.output:
+        raise UsageError("--resume needs --output DIR, the folder of the run to go on with")
+    if args.resume and not Path(args.output).is_dir():
+        raise UsageError(f"--resume: there is no run folder {args.output}")
+    from latentthought.cli.noise import quiet
+    from latentthought.recipe import load_recipe
+
+    quiet()
+    recipe = load_recipe(args.recipe, args.overrides, smoke=args.smoke)
+    if args.dry_run:
+        from latentthought.cli.dry_run import show
+
+        show(recipe, args.smoke)
+        return 0
+    output = Path(args.output) if args.output else _default_folder(recipe.name)
+    try:
+        _train(recipe, output, args)
+    except BaseException as error:
+        _leave_nothing(output, args, error)
+        raise
+    return 0
+
+
+def _train(recipe: Any, output: Path, args: argparse.Namespace) -> None:
+    from latentthought.cli.scoring import scorer_for
+    from latentthought.training.run import train
+
+    first = os.environ.get("RANK", "0") == "0"
+    say = print if first else lambda text: None
+    say(f"run folder  {output}")
+    times = None
+    if args.profile:
+        from latentthought.cli.profiling import StepTimes
+
+        times = StepTimes()
+    scorer = scorer_for(recipe, args.smoke, say)
+    result = train(
+        recipe,
+        output,
+        resume=args.resume,
+        smoke=args.smoke,
+        scorer=scorer,
+        callbacks=(times,) if times else (),
+    )
+    if not first:
+        return
+    if times is not None:
+        from latentthought.cli.console import console
+
+        console().print(times.table())
+    shown = {
+        "loss": result.loss,
+        **{key: value for key, value in result.metrics.items() if key.endswith("_accuracy")},
+    }
+    print(
+        "  ".join(
+            [
+                f"{result.steps} steps in {result.seconds:.0f} s",
+                *(f"{key} {value:.4g}" for key, value in shown.items() if value is not None),
+            ]
+        )
+    )
+    print(f"model       {result.model}")
+    if recipe.evaluation.task is not None:
+        print(f"next        latentthought evaluate {output} --task {recipe.evaluation.task} --control all")
+
+
+def _check_overrides(overrides: list[str]) -> None:
+    for text in overrides:
+        if "=" not in text:
+            raise UsageError(
+                f"unexpected argument {text!r}: after the recipe come key=value changes and --options"
+            )
+
+
+def _default_folder(name: str) -> Path:
+    from latentthought.cli.folders import numbered
+
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError("several processes need one folder: give --output DIR")
+    return numbered(name)
+
+
+def _leave_nothing(output: Path, args: argparse.Namespace, error: BaseException) -> None:
+    """A run that never took a step leaves no folder behind, so that the corrected command can use the same one."""
+    if args.resume or not isinstance(error, UserError | KeyboardInterrupt) or not output.is_dir():
+        return
+    inside = {path.name for path in output.iterdir()}
+    if inside <= {"recipe.yaml", ".lock"}:
+        for name in inside:
+            (output / name).unlink()
+        output.rmdir()

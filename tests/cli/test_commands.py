@@ -1,0 +1,249 @@
+"""The commands on a tiny trained run: what they print, write and refuse."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from latentthought.cli import main
+from latentthought.resources import list_recipes, list_tasks
+
+QUESTION = "a b b c c d d e e f f g g h h i i j j k k l l a ? a"
+
+
+def said(capsys: pytest.CaptureFixture[str], arguments: list[str], code: int = 0) -> str:
+    capsys.readouterr()
+    found = main(arguments)
+    captured = capsys.readouterr()
+    assert found == code, captured.err
+    return captured.out if code == 0 else captured.err
+
+
+def test_lists(capsys: pytest.CaptureFixture[str]) -> None:
+    for command, names in (("recipes", list_recipes()), ("tasks", list_tasks())):
+        shown = said(capsys, [command]).splitlines()
+        assert [line.split()[0] for line in shown] == names
+        assert all(len(line.split()) > 3 for line in shown), "each with its description"
+    assert "curriculum:" in said(capsys, ["recipes", "quickstart"])
+    assert "source: hops" in said(capsys, ["tasks", "hops"])
+
+
+def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
+    findings = json.loads(said(capsys, ["doctor", "--json"]))
+    assert findings["missing"] == []
+    assert findings["required"]["torch"]
+    assert "everything required is here" in said(capsys, ["doctor"])
+
+
+def test_dry_run_shows_and_writes_nothing(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shown = said(capsys, ["train", "quickstart", "--dry-run", "--smoke", "training.batch_size=8"])
+    assert "batch_size: 8" in shown
+    assert "stage 5    latent-5" in shown
+    assert shown.count("<|thought|>") >= 15, "one thought in the first latent stage, five in the last"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_default_folders_are_numbered(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("extends: quickstart-no-thought\n")
+    for number in (1, 2):
+        shown = said(capsys, ["train", "mine.yaml", "--smoke", "evaluation.task=null", "--profile"])
+        assert f"runs/mine-00{number}" in shown
+        assert (tmp_path / f"runs/mine-00{number}/model/config.json").is_file()
+    assert "where a step's time goes" in shown
+    assert "forward" in shown
+    rows = [json.loads(line) for line in (tmp_path / "runs/mine-001/metrics.jsonl").read_text().splitlines()]
+    assert rows[-1]["loss"] > 0
+
+
+def test_output_in_use_and_resume(capsys: pytest.CaptureFixture[str], trained_run: Path) -> None:
+    assert "is not empty" in said(capsys, ["train", "quickstart", "--smoke", "--output", str(trained_run)], 2)
+    arguments = ["train", "quickstart", "--smoke", "--output", str(trained_run), "--resume"]
+    assert "seed (" in said(capsys, [*arguments, "seed=77"], 2), "a changed recipe is named, not trained"
+    said(capsys, arguments)
+
+
+def test_failed_start_leaves_the_folder_free(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    bad = [
+        "train",
+        "quickstart-no-thought",
+        "--smoke",
+        "data.options={symbols: 12, links: 12}",
+        "--output",
+        str(output),
+    ]
+    assert "links" in said(capsys, bad, 2)
+    assert not output.exists()
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"question": "1+1", "steps": ["<<1+1=2>>"], "answer": "2"}\n{"question": 5}\n')
+    shown = said(
+        capsys, ["train", "cot-gpt2-gsm8k", "--smoke", f"data.path={rows}", "--output", str(output)], 2
+    )
+    assert f"{rows}, line 2" in shown
+    assert not output.exists()
+
+
+def test_generate_modes(capsys: pytest.CaptureFixture[str], trained_run: Path) -> None:
+    base = ["generate", str(trained_run), QUESTION, "--max-new-tokens", "5"]
+    shown = said(capsys, [*base, "--show-thoughts"])
+    assert [line.split(":")[0].strip() for line in shown.splitlines()[:5]] == [
+        f"thought {n}" for n in range(1, 6)
+    ]
+    rows = [
+        json.loads(line)
+        for line in said(capsys, [*base, "--samples", "3", "--jsonl", "--seed", "4"]).splitlines()
+    ]
+    assert [row["sample"] for row in rows] == [0, 1, 2]
+    assert {row["thoughts"] for row in rows} == {5}
+    again = [
+        json.loads(line)
+        for line in said(capsys, [*base, "--samples", "3", "--jsonl", "--seed", "4"]).splitlines()
+    ]
+    assert rows == again, "a seed repeats its samples"
+    words = json.loads(said(capsys, [*base, "--thoughts", "0", "--jsonl"]))
+    assert words["thoughts"] == 0
+    more = json.loads(said(capsys, [*base, "--thoughts", "7", "--jsonl", "--show-thoughts"]))
+    assert more["thoughts"] == len(more["thought_words"]) == 7
+    auto = json.loads(said(capsys, [*base, "--thoughts", "auto", "--jsonl"]))
+    assert 1 <= auto["thoughts"] <= 10
+    said(capsys, [*base, "--thought-noise", "0.5", "--samples", "2"])
+
+
+def test_generate_reads_files(capsys: pytest.CaptureFixture[str], trained_run: Path, tmp_path: Path) -> None:
+    lines = tmp_path / "prompts.txt"
+    lines.write_text(f"{QUESTION}\n\n{QUESTION[:-1]}b\n")
+    rows = tmp_path / "prompts.jsonl"
+    rows.write_text(
+        json.dumps({"id": "x", "question": QUESTION})
+        + "\n"
+        + json.dumps({"prompt": QUESTION[:-1] + "b"})
+        + "\n"
+    )
+    options = ["--max-new-tokens", "3", "--jsonl", "--batch-size", "1"]
+    first = [
+        json.loads(line)
+        for line in said(capsys, ["generate", str(trained_run), "--input", str(lines), *options]).splitlines()
+    ]
+    second = [
+        json.loads(line)
+        for line in said(capsys, ["generate", str(trained_run), "--input", str(rows), *options]).splitlines()
+    ]
+    assert [row["id"] for row in first] == ["1", "3"]
+    assert [row["id"] for row in second] == ["x", "2"]
+    assert [row["completion"] for row in first] == [row["completion"] for row in second]
+    together = said(
+        capsys, ["generate", str(trained_run), "--input", str(rows), "--max-new-tokens", "3", "--jsonl"]
+    )
+    assert [json.loads(line)["completion"] for line in together.splitlines()] == [
+        row["completion"] for row in second
+    ]
+    rows.write_text('{"question": "a"}\n{"query": "b"}\n')
+    assert f"{rows}, line 2" in said(capsys, ["generate", str(trained_run), "--input", str(rows)], 2)
+    rows.write_text("")
+    assert "no prompts" in said(capsys, ["generate", str(trained_run), "--input", str(rows)], 2)
+
+
+def test_generate_mixed(capsys: pytest.CaptureFixture[str], trained_run: Path) -> None:
+    shown = json.loads(
+        said(
+            capsys,
+            ["generate", str(trained_run), QUESTION, "--mix", "0.5", "--max-new-tokens", "6", "--jsonl"],
+        )
+    )
+    assert 1 <= shown["thoughts"] <= 6, "in mixed decoding every reasoning token is a thought too"
+
+
+def test_evaluate_wrote_results_and_compare_reads_them(
+    capsys: pytest.CaptureFixture[str], trained_run: Path
+) -> None:
+    for control in ("none", "no-thought", "pause", "shuffled", "noised"):
+        results = json.loads((trained_run / "results/hops" / control / "results.json").read_text())
+        assert results["control"] == control
+        assert results["accuracy"]["n"] == 8
+    none, shuffled = (str(trained_run / "results/hops" / control) for control in ("none", "shuffled"))
+    (found,) = json.loads(said(capsys, ["compare", none, shuffled, "--json"]))
+    assert found["difference"]["n"] == 8
+    assert "McNemar" in said(capsys, ["compare", none, shuffled])
+
+
+@pytest.mark.parametrize("task", list_tasks())
+def test_every_task_scores_a_smoke_run(
+    task: str, capsys: pytest.CaptureFixture[str], trained_run: Path, tmp_path: Path
+) -> None:
+    arguments = [
+        "evaluate",
+        str(trained_run),
+        "--task",
+        task,
+        "--smoke",
+        "--limit",
+        "3",
+        "--max-new-tokens",
+        "3",
+        "--output",
+        str(tmp_path),
+    ]
+    said(capsys, arguments)
+    assert (
+        json.loads((tmp_path / "results" / task / "none" / "results.json").read_text())["accuracy"]["n"] == 3
+    )
+
+
+def test_grade_again(capsys: pytest.CaptureFixture[str], trained_run: Path, tmp_path: Path) -> None:
+    folder = trained_run / "results/hops/none"
+    before = (folder / "samples.jsonl").read_bytes()
+    assert "0 of 8 verdicts changed" in said(capsys, ["grade", str(folder)])
+    rows = [json.loads(line) for line in before.decode().splitlines()]
+    rows[0]["completion"] = f"### {rows[0]['gold']}"
+    edited = tmp_path / "edited" / "samples.jsonl"
+    edited.parent.mkdir()
+    edited.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    shown = said(capsys, ["grade", str(edited), "--output", str(tmp_path / "new")])
+    assert "1 of 8 verdicts changed" in shown
+    assert json.loads((tmp_path / "new" / "results.json").read_text())["counts"]["correct"] == 1
+    assert (folder / "samples.jsonl").read_bytes() == before, "nothing is overwritten"
+
+
+def test_export_is_a_plain_model(
+    capsys: pytest.CaptureFixture[str], trained_run: Path, tmp_path: Path
+) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from latentthought import LatentThoughtForCausalLM
+
+    output = tmp_path / "plain"
+    said(capsys, ["export", str(trained_run), "--output", str(output)])
+    plain = AutoModelForCausalLM.from_pretrained(output)
+    latent = LatentThoughtForCausalLM.from_pretrained(trained_run / "model")
+    assert type(plain) is type(latent.base)
+    ids = AutoTokenizer.from_pretrained(output)(QUESTION, return_tensors="pt").input_ids
+    with torch.no_grad():
+        assert torch.equal(plain(input_ids=ids).logits, latent(input_ids=ids).logits)
+    assert "not empty" in said(capsys, ["export", str(trained_run), "--output", str(output)], 2)
+    assert "completion" in said(
+        capsys, ["generate", str(output), QUESTION, "--jsonl", "--max-new-tokens", "3"]
+    ), "text from a plain model"
+
+
+def test_plot_of_a_run(capsys: pytest.CaptureFixture[str], trained_run: Path, tmp_path: Path) -> None:
+    written = said(capsys, ["plot", str(trained_run), "--output", str(tmp_path / "figures")]).splitlines()
+    names = {Path(path).name for path in written}
+    assert {
+        f"{figure}.{suffix}" for figure in ("loss", "mix_ratio", "scale") for suffix in ("png", "svg", "csv")
+    } <= names
+    assert all(Path(path).stat().st_size > 0 for path in written)
+
+
+def test_unfinished_run_says_so(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("name: x\n")
+    assert "has not finished" in said(capsys, ["generate", str(tmp_path), "hello"], 2)
