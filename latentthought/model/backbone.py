@@ -54,12 +54,18 @@ class Backbone:
     @property
     def width(self) -> int:
         """D, the width of embeddings and hidden states."""
-        return cast("nn.Embedding", self.base.get_input_embeddings()).weight.shape[-1]
+        return self._embedding_shape[-1]
 
     @property
     def vocabulary(self) -> int:
         """V, the rows of the embedding."""
-        return cast("nn.Embedding", self.base.get_input_embeddings()).weight.shape[0]
+        return self._embedding_shape[0]
+
+    @property
+    def _embedding_shape(self) -> torch.Size:
+        weight = cast("nn.Embedding", self.base.get_input_embeddings()).weight
+        # under ZeRO-3 the local shape of a parameter is (0,)
+        return getattr(weight, "ds_shape", weight.shape)
 
     @property
     def absolute_positions(self) -> bool:

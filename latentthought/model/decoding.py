@@ -117,14 +117,16 @@ class Stepper(LogitsProcessor):
 class MixedStepper(Stepper):
     """Every reasoning token enters as blend(E, scale(h), ratio), until the end token, which is plain, as is all after it.
 
-    A prompt that does not leave a segment open gets the start token as its first new token, plain too. Under the bernoulli
-    blend each reasoning token is drawn to be text or latent; `draws[n]` (R,) is the drawn ratio of new token n.
+    Without an end token the reasoning lasts as long as the text. A prompt that does not leave a segment open gets the start
+    token as its first new token, plain too. Under the bernoulli blend each reasoning token is drawn to be text or latent;
+    `draws[n]` (R,) is the drawn ratio of new token n.
     """
 
     end: int
 
     def __init__(self, model: ThoughtGeneration, perturb: Perturb, keep_states: bool, ratio: float):
         super().__init__(model, perturb, keep_states)
+        self.end = -1 if model.thought.end_token_id is None else model.thought.end_token_id  # -1: no token
         self.ratio = ratio
         self.bernoulli = model.thought.blend == "bernoulli"
         self.draws: list[Tensor] = []

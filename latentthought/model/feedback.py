@@ -15,7 +15,7 @@ scored hidden states always come from inputs whose thoughts are final.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor
@@ -24,10 +24,10 @@ from transformers import DynamicCache
 from latentthought.errors import ConfigError
 from latentthought.model.backbone import Backbone, States, fork_cache
 from latentthought.model.inputs import ThoughtInputs
+from latentthought.thoughts.layout import Feedback as FeedbackKind
 from latentthought.thoughts.mixing import BlendRule, blend, columns
 from latentthought.thoughts.scale import ScaleMatcher
 
-FeedbackKind = Literal["sequential", "jacobi", "single_pass"]
 FEEDBACK_KINDS = get_args(FeedbackKind)
 
 
@@ -124,7 +124,6 @@ class FeedbackPasses:
                 if stop > start + 1
                 else thought
             )
-            # the last pass of all needs its keys and values only for itself, but the cache has to be read
             passes.append(self._pass(inputs, embeddings, start, stop, cache))
             fed_in.append(previous)
             if (

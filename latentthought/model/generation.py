@@ -22,7 +22,14 @@ from latentthought.errors import ConfigError, UnsupportedError
 from latentthought.model.arguments import GenerationArguments
 from latentthought.model.controls import controlled_thoughts, read_control
 from latentthought.model.decoding import ThoughtCache
-from latentthought.model.policy import Budget, Perturbation, Thoughts, ThoughtSampling, read_thoughts
+from latentthought.model.policy import (
+    Budget,
+    Perturbation,
+    ThoughtPolicy,
+    Thoughts,
+    ThoughtSampling,
+    read_thoughts,
+)
 from latentthought.model.stepwise import generate_hybrid, generate_mixed
 from latentthought.model.think import Prompt, ThinkOutput
 
@@ -56,12 +63,14 @@ class ThoughtGeneration:
 
         Args:
             input_ids, attention_mask: (B, T) prompts; right-padded ones come back left-padded.
-            thoughts: an int, one a row, a `ThoughtPolicy`, "auto"; None is what the model was trained with.
+            thoughts: an int, one a row, a `ThoughtPolicy`, "auto"; None is what the model was trained with, and the 6 of
+                `ThoughtPolicy` for one that was trained with none.
             thought_sampling: random variation of the thoughts.
             top_k: also decode each thought to its k most probable tokens (`.decoded.words(tokenizer, .counts)`).
         """
         prompt = GenerationArguments(self.base, {}).prompt(input_ids, attention_mask, self.device)
-        budget = self._budget(thoughts, len(prompt.input_ids))
+        wanted = self.thought.thoughts or ThoughtPolicy() if thoughts is None else thoughts
+        budget = self._budget(wanted, len(prompt.input_ids))
         perturb = Perturbation(thought_sampling or ThoughtSampling(), self.device)
         return controlled_thoughts(self, prompt, budget, "none", perturb, top_k=top_k)
 
@@ -85,9 +94,10 @@ class ThoughtGeneration:
             input_ids, attention_mask: (B, T) prompts; where there are thoughts, right-padded ones come back left-padded.
             thoughts: an int, one a row, a `ThoughtPolicy`, "auto", or 0 for plain text; None is what the model was trained
                 with. Fed-back positions only: delimiters are extra, and neither counts as a new token.
-            mix_ratio: m > 0 for mixed decoding: each reasoning token is fed as blend(E, scale(h), m) until the end token. A
-                prompt that does not leave a segment open gets the start token as its first new token. None is what
-                the model was trained with if `thoughts` is None too, else 0.
+            mix_ratio: m > 0 for mixed decoding: each reasoning token is fed as blend(E, scale(h), m) until the end token, or
+                throughout where the model has none. A prompt that does not leave a segment open gets the start token,
+                where there is one, as its first new token. None is what the model was trained with if `thoughts` is
+                None too, else 0.
             hybrid: the model opens thought segments itself, by its start token; `thoughts` says how long each may be. The
                 placeholders count as new tokens while generating and are taken out of what is returned.
             thought_sampling: random variation of thoughts. Without beams each of `num_return_sequences` thinks for itself.

@@ -17,7 +17,7 @@ class ThoughtInputs:
     """One batch whose thought columns are to be filled.
 
     embeddings: (B, T, D). attention_mask, position_ids, thought_mask (bool): (B, T).
-    ratio: mix ratio, a float or a tensor broadcastable to (B, T); already drawn for the bernoulli rule.
+    ratio: mix ratio, a float or (B, T); already drawn for the bernoulli rule.
     thought_columns: ascending columns in which at least one row may think.
     """
 
@@ -40,6 +40,8 @@ class ThoughtInputs:
         rule: BlendRule,
     ) -> ThoughtInputs:
         """Fill in mask and positions, and draw the latent positions of the bernoulli rule, once for all passes."""
+        if isinstance(ratio, Tensor):
+            ratio = _for_each_position(ratio.to(embeddings.device), thought_mask)
         mask = torch.ones_like(thought_mask, dtype=torch.long) if attention_mask is None else attention_mask
         return cls(
             embeddings=embeddings,
@@ -61,14 +63,30 @@ class ThoughtInputs:
         return self.thought_columns[-1] + 1
 
 
+def _for_each_position(ratio: Tensor, thought_mask: Tensor) -> Tensor:
+    """A mix ratio of any shape that broadcasts to (B, T), as (B, T)."""
+    try:
+        return ratio.expand(thought_mask.shape)
+    except RuntimeError:
+        raise ConfigError(
+            f"mix_ratio: shape {tuple(ratio.shape)} does not broadcast to (B, T) = {tuple(thought_mask.shape)}"
+        ) from None
+
+
 def find_columns(
     thought_mask: Tensor, attention_mask: Tensor | None, given: tuple[int, int] | None
 ) -> tuple[int, ...]:
     """Columns in which some row thinks: `given` as (start, stop), or read off the mask, which waits for the device.
 
-    Raises ConfigError for a thought without a state before it, and for thoughts outside the given columns.
+    Raises ConfigError for columns beyond the row, for a thought without a state before it, and for thoughts outside the
+    given columns; on an accelerator the last two only where columns are not given, since looking waits for the device.
     """
     if given is not None:
+        start, stop = given
+        if not 0 <= start <= stop <= thought_mask.shape[1]:
+            raise ConfigError(
+                f"thought_columns: {given} is no (start, stop) within the {thought_mask.shape[1]} columns of the batch"
+            )
         columns = tuple(range(*given))
     else:
         columns = tuple(thought_mask.any(0).nonzero().flatten().tolist())
@@ -76,13 +94,13 @@ def find_columns(
         raise ConfigError(
             "thought_mask: a thought at column 0 has no state before it; a row starts with at least one token"
         )
-    if thought_mask.device.type == "cpu":  # on an accelerator the look would wait for the device
+    if given is None or thought_mask.device.type == "cpu":
         _check_places(thought_mask, attention_mask, columns)
     return columns
 
 
 def _check_places(thought_mask: Tensor, attention_mask: Tensor | None, columns: tuple[int, ...]) -> None:
-    inside = torch.zeros(thought_mask.shape[1], dtype=torch.bool)
+    inside = torch.zeros(thought_mask.shape[1], dtype=torch.bool, device=thought_mask.device)
     inside[list(columns)] = True
     if (thought_mask.bool() & ~inside).any():
         span = (columns[0], columns[-1] + 1) if columns else (0, 0)

@@ -13,15 +13,16 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, DynamicCache, GenerationMixin, PreTrainedModel
 
-from latentthought.errors import ConfigError, unknown
+from latentthought.errors import ConfigError, UnsupportedError, unknown
 from latentthought.model.backbone import Backbone, States, positions_of
 from latentthought.model.configuration import LatentThoughtConfig, ThoughtConfig
-from latentthought.model.feedback import FEEDBACK_KINDS, FeedbackKind, FeedbackPasses
+from latentthought.model.feedback import FEEDBACK_KINDS, FeedbackPasses
 from latentthought.model.generation import ThoughtGeneration
 from latentthought.model.inputs import ThoughtInputs, find_columns
 from latentthought.model.output import LatentThoughtOutput
 from latentthought.model.saving import ModelFiles
 from latentthought.model.scoring import next_token_loss
+from latentthought.thoughts.layout import Feedback as FeedbackKind
 from latentthought.thoughts.mixing import MixRatio
 from latentthought.thoughts.scale import ScaleMatcher, root_mean_square
 
@@ -37,6 +38,8 @@ class LatentThoughtForCausalLM(ThoughtGeneration, ModelFiles, GenerationMixin):
     _supports_flash_attn = True
     _supports_flex_attn = True
     _supports_attention_backend = True
+    # transformers' Trainer then divides by the labels of all micro-batches, not by those of each
+    accepts_loss_kwargs = True
 
     def __init__(self, config: LatentThoughtConfig, base: PreTrainedModel | None = None):
         super().__init__(config)
@@ -89,23 +92,43 @@ class LatentThoughtForCausalLM(ThoughtGeneration, ModelFiles, GenerationMixin):
             )
         self.thought = self.thought.replace(**changes)
         self.config.thought = self.thought.dump()
+        checkpointing = self.backbone.checkpointing
         self.backbone = Backbone(self.base, self.thought.layer)
+        self.backbone.checkpointing = checkpointing
         return self.thought
 
-    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict | None = None) -> None:
-        """Recompute each pass as a whole in backward. (The base's own switch drops the cache and gives a wrong loss.)"""
+    def activation_checkpointing_enable(
+        self,
+        activation_checkpointing_kwargs: dict | None = None,
+        every_n_layers: int = 1,
+        offload: bool = False,
+    ) -> None:
+        """Recompute each pass as a whole in backward. (The base's own switch drops the cache and gives a wrong loss.)
+
+        Never re-entrant, whatever `activation_checkpointing_kwargs` say; with a whole pass as the unit there are no layers to
+        pick from.
+        """
+        if every_n_layers != 1 or offload:
+            raise UnsupportedError(
+                "gradient checkpointing: a whole pass is recomputed, so every_n_layers and offload do not apply"
+            )
         self.backbone.checkpointing = True
 
-    def gradient_checkpointing_disable(self) -> None:
+    def activation_checkpointing_disable(self) -> None:
         self.backbone.checkpointing = False
 
-    # the name in later releases of transformers
-    activation_checkpointing_enable = gradient_checkpointing_enable
-    activation_checkpointing_disable = gradient_checkpointing_disable
-
     @property
-    def is_gradient_checkpointing(self) -> bool:
+    def is_activation_checkpointing(self) -> bool:
         return self.backbone.checkpointing
+
+    # the names in earlier releases of transformers
+    def gradient_checkpointing_enable(
+        self, gradient_checkpointing_kwargs: dict | None = None, **options: Any
+    ) -> None:
+        self.activation_checkpointing_enable(gradient_checkpointing_kwargs, **options)
+
+    gradient_checkpointing_disable = activation_checkpointing_disable
+    is_gradient_checkpointing = is_activation_checkpointing
 
     @torch.no_grad()
     def measure_scale(self) -> float:
@@ -164,7 +187,8 @@ class LatentThoughtForCausalLM(ThoughtGeneration, ModelFiles, GenerationMixin):
 
         Raises: ConfigError for a thought at a row's first position, an unknown method, or states without `single_pass`.
         """
-        self._check(feedback, thought_states, thought_mask)
+        self._check(feedback, thought_states, thought_mask, mix_ratio)
+        asked = thought_mask
         if not isinstance(mix_ratio, Tensor) and mix_ratio == 0:
             thought_mask = None
         columns = () if thought_mask is None else find_columns(thought_mask, attention_mask, thought_columns)
@@ -174,20 +198,36 @@ class LatentThoughtForCausalLM(ThoughtGeneration, ModelFiles, GenerationMixin):
                 raise ConfigError(
                     "thought_mask with a cache, attentions or all hidden states: use think() or generate(), or return_states=True"
                 )
-            if not (cached and return_states):
-                output = self.base(
+            if (return_states and not cached) or text_states:
+                raise ConfigError(
+                    "return_states and text_states go neither with use_cache nor with attentions or all hidden states"
+                )
+            if not return_states:
+                known = self.base(
                     input_ids=input_ids,
                     inputs_embeds=inputs_embeds,
                     attention_mask=attention_mask,
                     position_ids=position_ids,
-                    labels=labels,
                     past_key_values=past_key_values,
                     use_cache=use_cache,
-                    logits_to_keep=logits_to_keep,
+                    logits_to_keep=logits_to_keep if labels is None else 0,
                     output_attentions=output_attentions,
                     output_hidden_states=output_hidden_states,
                 )
-                return LatentThoughtOutput(**output)
+                if labels is None:
+                    return LatentThoughtOutput(**known)
+                # not by the base, which would divide by rules of its own
+                loss, predictions = next_token_loss(
+                    nn.Identity(),
+                    known.logits,
+                    labels,
+                    self.backbone.vocabulary,
+                    num_items_in_batch,
+                    return_predictions,
+                )
+                logits = _kept(known.logits, logits_to_keep) if return_logits else None
+                scored = {"loss": loss, "logits": logits, "predictions": predictions}
+                return LatentThoughtOutput(**{**known, **scored})
         result = LatentThoughtOutput(past_key_values=past_key_values)
         if thought_mask is not None and columns:
             inputs = ThoughtInputs.prepare(
@@ -213,6 +253,8 @@ class LatentThoughtForCausalLM(ThoughtGeneration, ModelFiles, GenerationMixin):
         else:
             states = self._text_pass(input_ids, inputs_embeds, attention_mask, position_ids, past_key_values)
             result.text_states = states.fed.detach() if text_states else None
+            if asked is not None:  # and nothing was fed back: the ratio is 0, or no row thinks
+                result.thoughts, result.thought_counts = states.fed[:, :0], asked.sum(1) * 0
         if return_states:
             result.hidden, result.scaled = states.fed, self.scale(states.fed)
             result.embeddings = self._embeddings(input_ids, inputs_embeds)
@@ -227,15 +269,24 @@ class LatentThoughtForCausalLM(ThoughtGeneration, ModelFiles, GenerationMixin):
             )
         if return_logits or (return_logits is None and labels is None):
             result.logits = self.backbone.head(_kept(states.final, logits_to_keep))
-        return result
+        # made anew, since transformers reads it as a tuple too, with the loss or the logits first
+        return LatentThoughtOutput(**result)
 
-    def _check(self, feedback: str, thought_states: Tensor | None, thought_mask: Tensor | None) -> None:
+    def _check(
+        self, feedback: str, thought_states: Tensor | None, thought_mask: Tensor | None, mix_ratio: MixRatio
+    ) -> None:
         if feedback not in FEEDBACK_KINDS:
             raise ConfigError(unknown("feedback", feedback, FEEDBACK_KINDS))
         if thought_states is not None and (feedback != "single_pass" or thought_mask is None):
             raise ConfigError(
                 f"thought_states go with feedback='single_pass' and a thought_mask, not with feedback={feedback!r}"
             )
+        if thought_states is not None and thought_mask is not None:
+            wanted = (*thought_mask.shape, self.backbone.width)
+            if thought_states.shape != wanted:
+                raise ConfigError(f"thought_states: (B, T, D) = {wanted}, not {tuple(thought_states.shape)}")
+        if not isinstance(mix_ratio, Tensor) and not 0 <= mix_ratio <= 1:
+            raise ConfigError(f"mix_ratio: a number from 0 to 1, not {mix_ratio!r}")
 
     def _embeddings(self, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:
         if inputs_embeds is not None:

@@ -53,6 +53,10 @@ class ModelFiles(PreTrainedModel):
             load_arguments: for `AutoModelForCausalLM.from_pretrained`, such as dtype.
         """
         thought = thought or ThoughtConfig()
+        if load_arguments and isinstance(name_or_model, PreTrainedModel):
+            raise ConfigError(
+                f"from_base: {', '.join(sorted(load_arguments))} would load a model, and one was given ready made"
+            )
         base = (
             name_or_model
             if isinstance(name_or_model, PreTrainedModel)

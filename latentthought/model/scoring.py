@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-IGNORED = -100
+from latentthought.thoughts.layout import IGNORED
+
 # logits held at once: 64 Mi elements are 256 MiB in fp32
 CHUNK_ELEMENTS = 1 << 26
 
@@ -46,9 +47,9 @@ def next_token_loss(
         items: divisor of the summed loss (the trainer's count over all ranks and micro-batches); the valid labels when None.
         predictions: also return the argmax.
     """
-    targets = labels[:, 1:]
-    valid = targets != IGNORED
-    hidden_ND, targets_N = hidden[:, :-1][valid], targets[valid]
+    # looked up once for all that follows: it waits for the device
+    rows_N, places_N = (labels[:, 1:] != IGNORED).nonzero(as_tuple=True)
+    hidden_ND, targets_N = hidden[rows_N, places_N], labels[rows_N, places_N + 1]
     total, best_N = _summed_loss(
         head, hidden_ND, targets_N, max(1, CHUNK_ELEMENTS // vocabulary), predictions
     )
@@ -56,7 +57,7 @@ def next_token_loss(
     argmax = None
     if predictions:
         argmax = torch.full_like(labels, IGNORED)
-        argmax[:, 1:][valid] = best_N
+        argmax[rows_N, places_N + 1] = best_N
     return Score(total / count, argmax)
 
 

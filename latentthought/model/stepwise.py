@@ -31,8 +31,6 @@ def generate_mixed(
         raise UnsupportedError(
             f"generate: control={control!r} is for pure thoughts; with mix_ratio use 'noised'"
         )
-    if model.thought.end_token_id is None:
-        raise ConfigError("mix_ratio: needs thought.end_token_id, the token at which the reasoning ends")
     if model.thought.blend == "bernoulli" and call.beams > 1:
         raise UnsupportedError(
             "generate: beams with the bernoulli blend would compare rows of different draws"

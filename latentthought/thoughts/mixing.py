@@ -26,15 +26,16 @@ def blend(embedding: Tensor, state: Tensor, ratio: MixRatio, rule: BlendRule = "
 
     Returns: (..., D) in the embedding's dtype.
     """
+    state = state.to(embedding.dtype)
     if isinstance(ratio, Tensor):
         latent = ratio.to(embedding.dtype).unsqueeze(-1)
         text = 1 - latent
         norm = (text.square() + latent.square()).sqrt() if rule == "variance_preserving" else 1.0
         return (text * embedding + latent * state) / norm
     if ratio == 1.0:  # not (1 - 1) * E: an infinite or NaN placeholder row must not leak into a pure thought
-        return state.to(embedding.dtype)
+        return state
     share = 1.0 / ((1.0 - ratio) ** 2 + ratio**2) ** 0.5 if rule == "variance_preserving" else 1.0
-    return (1.0 - ratio) * share * embedding + ratio * share * state.to(embedding.dtype)
+    return (1.0 - ratio) * share * embedding + ratio * share * state
 
 
 def draw_positions(ratio: MixRatio, like: Tensor, generator: torch.Generator | None = None) -> Tensor:

@@ -12,7 +12,7 @@ every layer out of the range it was trained in; that is why unscaled loops degra
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +35,7 @@ class ScaleMatcher(nn.Module):
         width: D, the width of the embeddings and hidden states.
         hidden_width: inner width of the mlp; D when None.
 
-    Buffer `target` (scalar, fp32): mean RMS of the embedding output; 1 until `measure` was called.
+    Buffer `target` (scalar, fp32 in a model of any dtype): mean RMS of the embedding output; 1 until `measure` was called.
     """
 
     target: Tensor
@@ -50,6 +50,14 @@ class ScaleMatcher(nn.Module):
             self.projector = nn.Sequential(
                 nn.Linear(width, inner), nn.GELU(), nn.Linear(inner, width), nn.LayerNorm(width)
             )
+
+    def _apply(self, fn: Any, recurse: bool = True) -> ScaleMatcher:
+        # a model cast to bf16 keeps the target that was measured: rounding would change its thoughts by up to 0.4 %
+        before = self.target
+        super()._apply(fn, recurse)
+        if self.target.dtype != torch.float32:
+            self.target = before.to(self.target.device)
+        return self
 
     @torch.no_grad()
     def measure(self, embedding_rows: Tensor) -> float:

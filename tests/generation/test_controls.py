@@ -229,8 +229,6 @@ def test_bad_arguments_are_named(arguments, error, says):
 def test_models_that_cannot_say_so():
     ids, mask = prompts()
     with pytest.raises(ConfigError, match="end_token_id"):
-        thinker(end_token_id=None).generate(ids, mask, mix_ratio=0.5)
-    with pytest.raises(ConfigError, match="end_token_id"):
         thinker(start_token_id=None).generate(ids, mask, hybrid=True, thoughts=1)
     with pytest.raises(ConfigError, match="end token"):
         thinker(end_token_id=None).generate(ids, mask, thoughts=ThoughtPolicy(kind="end_probability"))

@@ -6,8 +6,9 @@ import pytest
 import torch
 from transformers import DynamicCache
 
-from latentthought import ThoughtConfig
+from latentthought import LatentThoughtForCausalLM
 from latentthought.model.policy import ThoughtPolicy, ThoughtSampling
+from tests.families import tiny_base
 from tests.generation.naive import (
     END,
     MATRIX,
@@ -160,6 +161,27 @@ def test_models_without_delimiters_or_with_one():
             )
 
 
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_a_model_wrapped_without_a_tokenizer_thinks_right_after_the_prompt(family):
+    model = LatentThoughtForCausalLM.from_base(tiny_base(family))
+    model.generation_config.eos_token_id = None
+    ids, _ = prompts()
+    for thoughts in (3, torch.tensor([3, 3, 3]), [3, 3, 3], ThoughtPolicy(maximum=3)):
+        output = model.generate(ids, torch.ones_like(ids), thoughts=thoughts, output_logits=True, **ASK)
+        new = output.sequences[:, ids.shape[1] :]
+        whole = torch.cat([ids, torch.zeros_like(ids[:, :3]), new], dim=1)
+        thought_mask = torch.zeros_like(whole, dtype=torch.bool)
+        thought_mask[:, ids.shape[1] : ids.shape[1] + 3] = True
+        with torch.no_grad():
+            forward = model(whole, thought_mask=thought_mask)
+        torch.testing.assert_close(output.thoughts, forward.thoughts, **TOLERANCE)
+        torch.testing.assert_close(
+            torch.stack(output.logits, dim=1), forward.logits[:, -NEW - 1 : -1], **TOLERANCE
+        )
+    ragged = model.generate(ids, torch.ones_like(ids), thoughts=torch.tensor([2, 0, 1]), **ASK)
+    assert ragged.thought_counts.tolist() == [2, 0, 1]
+
+
 def test_right_padding_is_shifted_and_one_token_prompts_work():
     model = thinker()
     ids, mask = prompts()
@@ -210,6 +232,9 @@ def test_the_configured_number_of_thoughts_is_the_default():
     ids, mask = prompts()
     assert model.generate(ids, mask, **ASK).thought_counts.tolist() == [2, 2, 2]
     assert model.think(ids, mask).counts.tolist() == [2, 2, 2]
+    assert thinker().think(ids, mask).counts.tolist() == [6, 6, 6], (
+        "asked to think, without a number from anywhere"
+    )
     assert (
         thinker()
         .generate(ids, mask, max_new_tokens=3)
@@ -297,8 +322,13 @@ def test_a_peft_wrapper_generates_alike(mode):
 
 def test_auto_stops_by_the_end_token_or_by_settling():
     ids, mask = prompts()
-    assert (thinker(thoughts=2).generate(ids, mask, thoughts="auto", **ASK).thought_counts <= 4).all()
-    assert (thinker(end_token_id=None).think(ids, mask, thoughts="auto").counts <= 12).all()
+    for model, policy in (
+        (thinker(thoughts=2), ThoughtPolicy(kind="end_probability", maximum=4)),
+        (thinker(end_token_id=None), ThoughtPolicy(kind="settled", maximum=12)),
+    ):
+        auto = model.think(ids, mask, thoughts="auto")
+        assert auto.states.equal(model.think(ids, mask, thoughts=policy).states)
+        assert auto.counts.max() >= 4
 
 
 def test_thought_sampling_is_seeded_and_gives_diverse_samples():
@@ -325,9 +355,3 @@ def test_noise_has_the_relative_size_that_was_asked_for():
     scaled = torch.randn(50, 400) * torch.rand(50, 1)
     noise = Perturbation(ThoughtSampling(noise=0.3, seed=0), scaled.device)(scaled) - scaled
     assert (root_mean_square(noise) / root_mean_square(scaled)).mean() == pytest.approx(0.3, rel=0.02)
-
-
-def test_the_thought_config_has_what_generation_reads():
-    assert {"start_token_id", "end_token_id", "thought_token_id", "thoughts", "fill", "mix_ratio"} <= set(
-        ThoughtConfig.model_fields
-    )

@@ -133,6 +133,21 @@ def test_bernoulli_draws_are_returned_and_replayed():
     )
 
 
+@pytest.mark.parametrize("search", SEARCHES, ids=["greedy", "sample", "beams"])
+@pytest.mark.parametrize("start", [None, START])
+def test_without_an_end_token_the_reasoning_lasts_as_long_as_the_text(start, search):
+    model = thinker(start_token_id=start, end_token_id=None, thought_token_id=None)
+    ids, mask = prompts()
+    output = model.generate(ids, mask, mix_ratio=0.6, output_logits=True, output_scores=True, **ASK, **search)
+    new = output.sequences[:, ids.shape[1] :]
+    opened = 0 if start is None else 1
+    assert (output.thought_counts == NEW - opened).all()
+    forward = forward_of(model, output.sequences, mask, output.thought_mask, mix_ratio=0.6)
+    torch.testing.assert_close(output.thoughts, forward.thoughts, **TOLERANCE)
+    for row, step, logits in chosen_logits(output, new):
+        torch.testing.assert_close(logits, forward.logits[row, ids.shape[1] - 1 + step], **TOLERANCE)
+
+
 def test_mixed_decoding_without_a_start_token_and_by_default():
     model = thinker(start_token_id=None, mix_ratio=0.7)
     ids, mask = prompts()

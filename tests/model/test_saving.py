@@ -200,6 +200,24 @@ def test_the_scale_target_is_measured_at_the_embedding_output():
     assert model.scale.target.item() == pytest.approx(weight_rms * 32**0.5, rel=0.01)
 
 
+def test_half_precision_keeps_the_measured_scale_target(tmp_path, ids):
+    model = LatentThoughtForCausalLM.from_base(tiny_base("gpt2"), ThoughtConfig(scale="mlp"))
+    measured = model.scale.target.clone()
+    model.to(torch.bfloat16)
+    assert model.scale.projector[0].weight.dtype == torch.bfloat16
+    assert model.scale.target.dtype == torch.float32
+    assert torch.equal(model.scale.target, measured)
+    model.save_pretrained(tmp_path)
+    loaded = LatentThoughtForCausalLM.from_pretrained(tmp_path)
+    assert loaded.dtype == torch.bfloat16
+    assert torch.equal(thought_logits(loaded, ids), thought_logits(model, ids))
+
+
+def test_load_arguments_for_a_model_that_is_loaded_are_refused():
+    with pytest.raises(ConfigError, match="dtype"):
+        LatentThoughtForCausalLM.from_base(tiny_base("llama"), dtype=torch.bfloat16)
+
+
 def test_a_layer_beyond_the_model_is_refused():
     with pytest.raises(ConfigError, match="blocks 1 to 2"):
         LatentThoughtForCausalLM.from_base(tiny_base("llama"), ThoughtConfig(layer=3))

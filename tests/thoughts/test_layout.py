@@ -77,7 +77,9 @@ def test_masks_from_regions():
 
 def test_delimiters_around_all_reasoning_come_right_before_the_answer():
     tokens = ThoughtTokens(start_id=91, end_id=92, thought_id=90)
-    row = lay_out([1, 2], [[5], [6]], [7, 8], tokens, thoughts=2, enclose_steps=True, label_start=True, label_end=True)
+    row = lay_out(
+        [1, 2], [[5], [6]], [7, 8], tokens, thoughts=2, enclose_steps=True, label_start=True, label_end=True
+    )
     assert row.ids == [1, 2, 91, 90, 90, 5, 6, 92, 7, 8]
     assert row.labels == [-100, -100, 91, -100, -100, 5, 6, 92, 7, 8]
     assert row.thought == [False, False, False, True, True, False, False, False, False, False]

@@ -41,6 +41,12 @@ def test_a_pure_thought_does_not_read_the_placeholder():
     assert torch.equal(blend(text, state, 1.0), state)
 
 
+def test_a_blend_has_the_dtype_of_the_embedding():
+    text, state = unrelated(width=16)
+    for ratio in (0.5, 1.0, torch.full((8,), 0.5)):
+        assert blend(text.bfloat16(), state, ratio).dtype == torch.bfloat16
+
+
 def test_bernoulli_draws_whole_positions_at_the_given_rate():
     like = torch.zeros(200, 500)
     drawn = draw_positions(0.3, like, torch.Generator().manual_seed(0))
