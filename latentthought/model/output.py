@@ -23,7 +23,9 @@ class LatentThoughtOutput(ModelOutput):
     hidden: (B, T, D), the state of every position that the next one may be fed. scaled: `scale(hidden)`.
     embeddings: (B, T, D), token embeddings. text_states: (B, T, D), `hidden` of the pure-text pass, without gradient.
     predictions: (B, T), the argmax token for each labelled position, -100 elsewhere.
-    monitor: 0-d tensors `rms_ratio` (thought RMS over embedding RMS) and `cosine` (of fed-in state and token embedding).
+    monitor: 0-d tensors, means over the thoughts: `rms_ratio` (thought RMS over embedding RMS), `cosine` (of fed-in state and
+        token embedding), `gap` (how far, relative to their own size, the states fed in are from those that the scored pass then
+        gave at the same places: 0 for sequential feedback, the drift of single_pass and of too few Jacobi iterations).
     hidden_states, attentions: of the base, for plain text.
     """
 
@@ -58,7 +60,7 @@ class LatentThoughtOutput(ModelOutput):
             text_BSD = inputs.embeddings[:, inputs.start : inputs.stop].float()
             rms_BS = root_mean_square(feedback.fed_in).squeeze(-1)
             cosine_BS = torch.cosine_similarity(feedback.fed_in.float(), text_BSD, dim=-1)
-            self.monitor = {
-                "rms_ratio": (rms_BS * mask_BS).sum() / count / embedding_rms,
-                "cosine": (cosine_BS * mask_BS).sum() / count,
-            }
+            scored_BSD = feedback.states.fed[:, inputs.start - 1 : inputs.stop - 1]
+            gap_BS = root_mean_square(scored_BSD - feedback.fed_in).squeeze(-1) / rms_BS
+            means = {"rms_ratio": rms_BS / embedding_rms, "cosine": cosine_BS, "gap": gap_BS}
+            self.monitor = {name: (value * mask_BS).sum() / count for name, value in means.items()}

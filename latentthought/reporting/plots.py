@@ -19,7 +19,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 DASHES = ("-", (0, (6, 2)), (0, (2, 1.5)), (0, (6, 2, 1.5, 2)), (0, (10, 3)))
 
 MIX = ("mix_ratio",)
-SCALE = ("thought_rms_ratio", "thought_cosine")
+SCALE = ("thought_rms_ratio", "thought_cosine", "thought_gap")
 TITLES = {
     "loss": "training loss",
     "train_accuracy": "training accuracy on the answer",
@@ -28,6 +28,7 @@ TITLES = {
     "mix_ratio": "mix ratio (0 = text, 1 = latent)",
     "thought_rms_ratio": "thought RMS / embedding RMS",
     "thought_cosine": "cosine of thought and embedding",
+    "thought_gap": "drift from sequential feedback",
     "learning_rate": "learning rate",
 }
 
@@ -111,6 +112,7 @@ def _figure(metrics: Sequence[RunMetrics], keys: Sequence[str], stem: Path) -> l
     panels = [axis for line in axes for axis in line]
     table: list[tuple[Any, ...]] = []
     single = len(metrics) == 1
+    span = _span(metrics)
     for axis, key in zip(panels, keys, strict=False):
         for index, run in enumerate(metrics):
             steps, values = run.series(key)
@@ -134,6 +136,7 @@ def _figure(metrics: Sequence[RunMetrics], keys: Sequence[str], stem: Path) -> l
             _title(key), loc="left", fontsize=10, pad=24 if single else 6
         )  # room for the stages' names
         axis.set_xlabel("optimizer step")
+        axis.set_xlim(*span)
         _limits(axis, key, metrics)
         _quiet(axis)
         if single:
@@ -143,6 +146,12 @@ def _figure(metrics: Sequence[RunMetrics], keys: Sequence[str], stem: Path) -> l
     if len(metrics) > 1:
         panels[0].legend(frameon=False, fontsize=8)
     return _write(plt, figure, stem, ("run", "key", "step", "stage", "value"), table)
+
+
+def _span(metrics: Sequence[RunMetrics]) -> tuple[float, float]:
+    """The limits of every step axis of a figure: all panels show the whole run, whenever their numbers begin."""
+    last = max((float(row["step"]) for run in metrics for row in run.rows if "step" in row), default=1.0)
+    return -0.02 * last, 1.02 * last
 
 
 def _limits(axis: Any, key: str, metrics: Sequence[RunMetrics]) -> None:
@@ -160,7 +169,7 @@ def _mark_stages(axis: Any, stages: Sequence[tuple[float, str]]) -> None:
     if len(stages) < 2:
         return
     left, right = axis.get_xlim()
-    named = left - right
+    named = left - (right - left)
     for place, (step, name) in enumerate(stages):
         if place:
             axis.axvline(step, color="#BBBBBB", linewidth=0.8, zorder=0)
@@ -181,7 +190,6 @@ def _mark_stages(axis: Any, stages: Sequence[tuple[float, str]]) -> None:
             color="#777777",
         )
         text.set_in_layout(False)  # the title's padding leaves its room
-    axis.set_xlim(left, right)
 
 
 def _quiet(axis: Any) -> None:

@@ -143,6 +143,16 @@ def test_monitor_reports_size_and_direction_of_the_thoughts(model, ids):
     torch.testing.assert_close(output.monitor["cosine"], cosine)
 
 
+def test_the_gap_is_the_distance_to_the_states_of_the_scored_pass(model, ids):
+    mask = thoughts_at(ids, 4, 5, 6)
+    assert model(ids, thought_mask=mask, mix_ratio=0.5).monitor["gap"] < 1e-5
+    drifted = model(ids, thought_mask=mask, mix_ratio=0.5, feedback="single_pass", return_states=True)
+    scored = drifted.hidden[:, 3:6]
+    expected = (scored - drifted.thoughts).norm(dim=-1) / drifted.thoughts.norm(dim=-1)
+    torch.testing.assert_close(drifted.monitor["gap"], expected.mean())
+    assert drifted.monitor["gap"] > 0.01
+
+
 def test_scaled_states_have_the_embedding_rms(model, ids):
     output = model(ids, thought_mask=thoughts_at(ids, 4), return_states=True)
     rms = output.scaled.square().mean(-1).sqrt()
