@@ -66,7 +66,8 @@ def kill_somewhere(
     if rng.random() < STARTING_SHARE:
         delay, after = rng.uniform(0.0, startup), None
     else:
-        delay, after = rng.uniform(0.0, 0.3), rng.randrange(min(last_step(output), total - 1), total)
+        begin = last_step(output)  # a fifth of the run further at most, so that one run takes several kills
+        delay, after = rng.uniform(0.0, 0.3), min(rng.randint(begin, begin + total // 5), total - 1)
     while after is not None and last_step(output) < after and process.poll() is None:
         time.sleep(0.005)
     try:
@@ -126,21 +127,22 @@ def main() -> int:
         startup = time.perf_counter() - begun
         finish(process)
         total = last_step(whole)
-        kills = 0
+        kills, found = 0, []
         while kills < args.kills:
+            if last_step(killed) == total:  # nothing left to strike: let it end, compare, begin another one
+                finish(start(args.recipe, overrides, killed, resume=True))
+                if found := differences(whole, killed):
+                    break
+                killed = killed.with_name(f"killed-{kills}")
             moment = kill_somewhere(
                 start(args.recipe, overrides, killed, killed.exists()), killed, rng, startup, total
             )
-            if not moment:  # it got to its end: the kills that are left need a run to strike
-                if found := differences(whole, killed):
-                    break
-                print(f"finished after {kills} kills, equal so far; another run", flush=True)
-                killed = killed.with_name(f"killed-{kills}")
-                continue
-            kills += 1
-            print(f"kill {kills:2d}: {moment}", flush=True)
-        finish(start(args.recipe, overrides, killed, killed.exists()))
-        found = differences(whole, killed)
+            if moment:  # else it got to its end before the kill
+                kills += 1
+                print(f"kill {kills:2d} of {killed.name}: {moment}", flush=True)
+        if not found:
+            finish(start(args.recipe, overrides, killed, killed.exists()))
+            found = differences(whole, killed)
     verdict = "weights and metrics equal, bit for bit" if not found else f"DIFFERENT: {', '.join(found[:5])}"
     print(f"{kills} kills in {args.recipe} --smoke, {total} steps, resumed each time: {verdict}")
     return 1 if found else 0

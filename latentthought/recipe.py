@@ -33,7 +33,7 @@ DESCRIPTIVE = frozenset({"name", "description", "extends", "smoke"})
 class Recipe(Config):
     """Everything about a run.
 
-    name, description: for people. extends: the recipe it builds on (already merged in). seed: of weights, order and draws.
+    name, description: for people. extends: the recipe it builds on (empty once merged in). seed: of weights, order and draws.
     model, data, curriculum, objective (a list of terms), training, engine, evaluation (validation while training): see their
     classes. smoke: changes that `--smoke` makes beyond the usual ones.
     """
@@ -77,14 +77,23 @@ def load_recipe(path_or_name: str | Path, overrides: Iterable[str] = (), smoke: 
     path = find_recipe(path_or_name)
     values = _with_parents(path, ())
     values.setdefault("name", path.stem)
+    values.pop("extends", None)  # merged in; a resolved recipe reads without its parent
+    overrides = list(overrides)
+    values = apply_overrides(values, overrides)
     if smoke:
+        # cut from the recipe as the overrides make it; they are laid over the cut once more, since they come last
         extra = values.get("smoke") or {}
         if not isinstance(extra, Mapping):
             raise ConfigError(
                 f"{path}: smoke: expected a mapping of keys to values, got {type(extra).__name__}"
             )
         values = merge(merge(values, smoke_changes(Recipe.parse(values, str(path)))), extra)
-    return Recipe.parse(apply_overrides(values, overrides), str(path))
+        values = apply_overrides(values, overrides)
+        for part in ("each", "first", "last"):
+            length = values["curriculum"][part]
+            if isinstance(length, dict) and length.get("epochs") is not None:
+                length["steps"] = None  # epochs asked for in place of the cut's steps
+    return Recipe.parse(values, str(path))
 
 
 def smoke_changes(recipe: Recipe) -> dict[str, Any]:

@@ -88,6 +88,9 @@ def test_all_errors_at_once_with_paths(folder: Path) -> None:
         ("data.source=gsm8k-agu", "gsm8k-aug"),
         ("curriculum.method=latnet", "latent"),
         ("training.betas=[0.9, 1.0]", "betas"),
+        ("model={base: null, scratch: {heads: 4, kv_heads: 3}}", "heads 4 do not divide among 3"),
+        ("objective=[{term: hidden, mse: 0, cosine: 0}]", "mse or cosine above 0"),
+        ("curriculum.mix=0.5", "ends at 0.5, and method latent thinks with 1"),
     ],
 )
 def test_errors_name_what_is_allowed(folder: Path, override: str, message: str) -> None:
@@ -128,3 +131,21 @@ def test_differences_name_keys_and_leave_out_descriptions() -> None:
     mine = Recipe.parse({**BASE, "description": "a"})
     theirs = Recipe.parse({**BASE, "description": "b", "training": {**BASE["training"], "batch_size": 64}})
     assert mine.differences(theirs) == ["training.batch_size (64 -> 128)"]
+
+
+def test_smoke_is_cut_from_the_recipe_as_overridden(folder: Path) -> None:
+    def steps(*overrides: str) -> list[int | None]:
+        recipe = load_recipe(folder / "parent.yaml", overrides, smoke=True)
+        return [stage.steps for stage in recipe.curriculum.expand()]
+
+    assert steps("curriculum.max_latent_steps=1") == [4, 4]
+    assert steps("curriculum.each.steps=6", "curriculum.each.epochs=null") == [6] * 4
+    assert steps("curriculum.last.steps=2") == [4, 4, 4, 2]
+    by_epochs = load_recipe(folder / "parent.yaml", ["curriculum.each.epochs=1"], smoke=True)
+    assert [(stage.steps, stage.epochs) for stage in by_epochs.curriculum.expand()] == [(None, 1.0)] * 4
+
+
+def test_smoke_reads_a_recipe_that_only_the_overrides_complete(folder: Path) -> None:
+    write_yaml(folder / "open.yaml", {**BASE, "data": {"source": "file"}})
+    recipe = load_recipe(folder / "open.yaml", ["data.path=rows.jsonl"], smoke=True)
+    assert recipe.data.path == "rows.jsonl"

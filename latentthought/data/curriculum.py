@@ -84,6 +84,7 @@ class Curriculum(Config):
                 )
         for number, stage in enumerate(self.expand()):
             self._check_stage(stage, f"stage {number} ({stage.name})")
+        self._check_end(self.expand()[-1])
         return self
 
     def _check_stage(self, stage: Stage, where: str) -> None:
@@ -103,6 +104,14 @@ class Curriculum(Config):
             raise ValueError(f"{where}: give max_latent_steps, which fixes the number of thoughts of a row")
         if stage.jacobi_iterations is not None and stage.feedback != "jacobi":
             raise ValueError(f"{where}: jacobi_iterations goes with feedback jacobi, not {stage.feedback}")
+
+    def _check_end(self, stage: Stage) -> None:
+        # at inference a thought is the state alone, so the model has to have been trained on that in the end
+        if self.method == "latent" and stage.mix.at(1.0) != 1.0:
+            raise ValueError(
+                f"the last stage ({stage.name}): its mix ends at {stage.mix.at(1.0):g}, and method latent thinks with 1; "
+                "blends that stay are the method soft_mix"
+            )
 
     # --- stages -------------------------------------------------------------------------------------------------------
 
@@ -175,9 +184,21 @@ class Curriculum(Config):
         return "text" if latent_steps == 0 else f"{self.method}-{latent_steps}"
 
     def with_steps(self, steps: int) -> Curriculum:
-        """The same stages, each `steps` steps long at most (a smoke run)."""
-        short = [stage.replace(steps=steps, epochs=None).dump() for stage in self.expand()]
-        return self.replace(stages=short, each={}, first={}, last={})
+        """The same stages, each `steps` steps long at most (a smoke run); what was short form stays so."""
+
+        def shortened(settings: StageSettings) -> dict[str, Any]:
+            return settings.replace(steps=min(steps, settings.steps or steps), epochs=None).dump()
+
+        def if_given(settings: StageSettings) -> dict[str, Any]:
+            has_length = settings.steps is not None or settings.epochs is not None
+            return shortened(settings) if has_length else settings.dump()
+
+        return self.replace(
+            each=shortened(self.each),
+            first=if_given(self.first),
+            last=if_given(self.last),
+            stages=[if_given(stage) for stage in self.stages],
+        )
 
     def pick_stage(self, index: int, rng: random.Random) -> int:
         """The stage that a batch of stage `index` is laid out as: itself, or an earlier one with probability `replay`."""

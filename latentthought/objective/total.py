@@ -24,15 +24,13 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from latentthought.config import Config
 from latentthought.errors import ConfigError
 from latentthought.objective.losses import hidden_distances
-from latentthought.thoughts.layout import Region
-
-IGNORED = -100
+from latentthought.thoughts.layout import IGNORED, reasoning_mask
 
 
 class CrossEntropyTerm(Config):
@@ -58,6 +56,12 @@ class HiddenTerm(Config):
     cosine: float = Field(1.0, ge=0.0)
     relative: bool = False
     name: str = "hidden"
+
+    @model_validator(mode="after")
+    def _compares(self) -> HiddenTerm:
+        if not self.mse and not self.cosine:
+            raise ValueError("a hidden term needs mse or cosine above 0")
+        return self
 
 
 TermConfig = Annotated[CrossEntropyTerm | HiddenTerm, Field(discriminator="term")]
@@ -108,7 +112,7 @@ class Objective:
         """Valid positions of each term in a micro-batch, and last those of the labels: (terms + 1,) int64."""
         labels = _label_count(batch)
         each = [
-            _reasoning_mask(batch).sum() if isinstance(term, HiddenTerm) else labels for term in self.terms
+            _known_reasoning(batch).sum() if isinstance(term, HiddenTerm) else labels for term in self.terms
         ]
         return torch.stack([*each, labels])
 
@@ -147,7 +151,7 @@ def _as_term(term: CrossEntropyTerm | HiddenTerm | Mapping[str, Any]) -> CrossEn
 def _hidden(
     term: HiddenTerm, output: Any, batch: Mapping[str, Any], count: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    mask_BT = _reasoning_mask(batch)
+    mask_BT = _known_reasoning(batch)
     if term.target == "next_embedding":
         # rows have no holes, so the state before position t is the one at t-1
         predicted, target, mask_BT = output.scaled[:, :-1], output.embeddings[:, 1:], mask_BT[:, 1:]
@@ -163,9 +167,8 @@ def _label_count(batch: Mapping[str, Any]) -> Tensor:
     return (batch["labels"][:, 1:] != IGNORED).sum()
 
 
-def _reasoning_mask(batch: Mapping[str, Any]) -> Tensor:
+def _known_reasoning(batch: Mapping[str, Any]) -> Tensor:
     """Reasoning positions whose token is known: (B, T) bool, false in the first column."""
-    regions_BT = batch["regions"]
-    mask_BT = ((regions_BT == Region.THOUGHT) | (regions_BT == Region.STEP)) & (batch["labels"] != IGNORED)
+    mask_BT = reasoning_mask(batch["regions"]) & (batch["labels"] != IGNORED)
     mask_BT[:, 0] = False
     return mask_BT

@@ -2,19 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainingArguments
 
+from latentthought.errors import ConfigError, MissingExtraError, unknown
 from latentthought.training.optimization import TrainingConfig
 
 
 def settings_of(args: TrainingArguments) -> TrainingConfig:
-    """The settings that arguments of somebody else's making imply: batch and rate; saving at the end only."""
+    """The settings that arguments of somebody else's making imply: batch, rate, warm-up, length; saving at the end only.
+
+    Their decay (`lr_scheduler_type`) is not taken over: a curriculum has its own.
+    """
     rows = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
-    return TrainingConfig(batch_size=rows, learning_rate=args.learning_rate, save_every=0)
+    return TrainingConfig(
+        batch_size=rows,
+        learning_rate=args.learning_rate,
+        warmup_steps=args.get_warmup_steps(max(args.max_steps, 0)),
+        max_steps=args.max_steps if args.max_steps > 0 else None,
+        save_every=0,
+    )
+
+
+def check_trackers(names: Iterable[str]) -> None:
+    """Raise `ConfigError` for a tracker that transformers does not know, `MissingExtraError` for one that is not installed."""
+    from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK as known
+
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"training.report_to: {unknown('tracker', name, known)}")
+        try:
+            known[name]()
+        except (RuntimeError, ImportError) as error:
+            raise MissingExtraError(f"training.report_to: {' '.join(str(error).split())}") from None
 
 
 def arguments(
@@ -45,7 +68,6 @@ def arguments(
         dataloader_num_workers=0,  # a decision reaches the data two steps on; workers would draw further ahead
         dataloader_pin_memory=not engine["use_cpu"],
         label_names=["labels"],
-        ddp_find_unused_parameters=False,
         **engine,
     )
     if result.n_gpu > 1:

@@ -58,6 +58,8 @@ class ScratchConfig(Config):
             )
         if self.width % self.heads:
             raise ValueError(f"width {self.width} does not divide among {self.heads} heads")
+        if self.heads % (self.kv_heads or self.heads):
+            raise ValueError(f"heads {self.heads} do not divide among {self.kv_heads} kv_heads")
         return self
 
     def build(self, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:

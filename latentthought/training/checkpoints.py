@@ -114,10 +114,13 @@ def problem_with(folder: Path) -> str | None:
     return None
 
 
-def prune(run: Path, keep: int) -> None:
-    """Delete all but the newest `keep` checkpoints."""
-    for folder in checkpoints_in(run)[:-keep]:
-        shutil.rmtree(folder, ignore_errors=True)
+def prune(run: Path, step: int, keep: int) -> None:
+    """Delete all but the newest `keep` checkpoints up to `step`; what is later was damaged and passed over by the resume."""
+    every = checkpoints_in(run)
+    good = [folder for folder in every if step_of(folder) <= step][-keep:]
+    for folder in every:
+        if folder not in good:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def save_weights(model: nn.Module, folder: Path) -> None:

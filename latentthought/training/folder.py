@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from latentthought.errors import FolderInUseError
+from latentthought.errors import FolderInUseError, LatentThoughtError
 
 RECIPE_FILE = "recipe.yaml"
 MODEL_FOLDER = "model"
+ADAPTER_FOLDER = "adapter"
 _LOCK = ".lock"
-_NEW_MODEL = ".model-new"
 
 
 @contextmanager
@@ -41,9 +41,14 @@ def claimed(output: Path, resume: bool) -> Iterator[None]:
         yield
 
 
-def save_model(output: Path, write: Callable[[Path], None]) -> Path:
-    """Write the final model into a temporary folder, then give it its name; the folder `model/`."""
-    fresh, final = output / _NEW_MODEL, output / MODEL_FOLDER
+def save_folder(final: Path, write: Callable[[Path], object]) -> Path:
+    """Write what a run leaves into a temporary folder, then give it its name, `final`.
+
+    Raises `LatentThoughtError` (exit 1) when writing fails, as on a full disk: the checkpoints are as they were.
+    """
+    from safetensors import SafetensorError
+
+    fresh = final.with_name(f".{final.name}-new")
     shutil.rmtree(fresh, ignore_errors=True)
     try:
         fresh.mkdir()
@@ -51,6 +56,10 @@ def save_model(output: Path, write: Callable[[Path], None]) -> Path:
         if final.exists():
             shutil.rmtree(final)
         fresh.replace(final)
+    except (OSError, SafetensorError) as error:
+        raise LatentThoughtError(
+            f"cannot save {final}: {error}. The checkpoints are intact; free some space and continue with --resume"
+        ) from error
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     return final

@@ -61,13 +61,13 @@ class Recorder:
             self._means.add(f"loss_{name}", part * self._ranks, weight)
         self._throughput.add(batch["attention_mask"].sum())
         moment: Moment = batch["moment"]
+        self._means.add("mix_ratio", moment.stage_mix)
         if moment.laid_out != moment.stage:
             return
-        self._means.add("mix_ratio", 0.0 if batch["thought_columns"] == (0, 0) else moment.mix)
         if output.monitor is not None:
             thoughts = batch["thought_mask"].sum().double()
-            for name, key in (("rms_ratio", "thought_rms_ratio"), ("cosine", "thought_cosine")):
-                self._means.add(key, output.monitor[name] * thoughts, thoughts)
+            for name in ("rms_ratio", "cosine", "gap"):
+                self._means.add(f"thought_{name}", output.monitor[name] * thoughts, thoughts)
         if output.predictions is not None:
             self._observe_accuracy(batch, output.predictions, weight)
 

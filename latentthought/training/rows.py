@@ -32,13 +32,12 @@ class DataConfig(SourceConfig):
     def texts(self, examples: ExampleSet) -> Iterator[str]:
         """Everything that a tokenizer trained on the spot has to know, as the format writes it."""
         for example in examples:
-            yield self.format.prompt.format(question=example.question)
-            yield from (self.format.step.format(step=step) for step in example.steps)
-            yield self.format.answer.format(answer=example.answer)
-            if self.format.reasoning_from == "solution":
-                yield example.solution or ""
-            if self.format.reasoning_from == "messages":
-                yield from (str(message.get("content", "")) for message in example.messages or ())
+            pieces = self.format.pieces(example)
+            yield from (pieces.prompt, *pieces.steps, pieces.answer)
+            if self.format.chat:  # earlier turns stand in the prompt too
+                yield from (str(message["content"]) for message in example.messages or ())
+        if self.format.chat and self.format.system is not None:
+            yield self.format.system
 
     def encode(
         self,

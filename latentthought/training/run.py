@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from latentthought.config import read_yaml, write_yaml
 from latentthought.errors import ConfigError, DamagedFileError, Preempted
 from latentthought.training import checkpoints
-from latentthought.training.folder import MODEL_FOLDER, RECIPE_FILE, claimed, save_model
+from latentthought.training.folder import ADAPTER_FOLDER, MODEL_FOLDER, RECIPE_FILE, claimed, save_folder
 from latentthought.training.monitor import METRICS_FILE, MetricsFile
 from latentthought.training.preparation import Prepared, prepare
 from latentthought.training.progress import Progress, Silent, make_progress
@@ -73,9 +73,12 @@ def train(
     asked the run to stop (it has saved itself); `LatentThoughtError` when a checkpoint cannot be written.
     """
     output = Path(output)
-    recipe.engine.arguments(
-        recipe.training.batch_size, _processes()
-    )  # what does not hold is said before anything is made
+    # what does not hold is said before anything is made
+    recipe.engine.arguments(recipe.training.batch_size, _processes())
+    if recipe.training.report_to:
+        from latentthought.training.arguments import check_trackers
+
+        check_trackers(recipe.training.report_to)
     first = int(os.environ.get("RANK", "0")) == 0
     with claimed(output, resume) if first else nullcontext():
         if first:
@@ -85,7 +88,8 @@ def train(
             return RunResult(output, output / MODEL_FOLDER, metrics.get("step", 0), 0.0, metrics)
         shown = (progress or make_progress()) if first else Silent()
         try:
-            return _train(recipe, output, smoke, scorer, shown, callbacks)
+            with _stop_on_signals() as stop:
+                return _train(recipe, output, smoke, scorer, shown, callbacks, stop)
         finally:
             shown.close()
 
@@ -97,6 +101,7 @@ def _train(
     scorer: Scorer | None,
     progress: Progress,
     callbacks: tuple[Any, ...],
+    stop: _Stop,
 ) -> RunResult:
     begun = time.perf_counter()
     prepared = prepare(recipe, smoke)
@@ -117,8 +122,9 @@ def _train(
     if checkpoint is not None and done >= prepared.plan.end:
         trainer.restore_weights(checkpoint)  # killed between the last checkpoint and the final model
     else:
-        with _stop_on_signals(trainer):
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        stop.trainer = trainer
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        stop.trainer = None
         done = trainer.state.global_step
         if trainer.stop_requested and done < prepared.plan.end:
             raise Preempted(f"stopped at step {done} of {prepared.plan.end}; continue with --resume")
@@ -206,29 +212,38 @@ def _save_final(prepared: Prepared, trainer: LatentThoughtTrainer, output: Path)
     if not trainer.is_world_process_zero():
         return output / MODEL_FOLDER
     if prepared.recipe.model.lora is not None:
-        model.save_pretrained(output / "adapter")
+        save_folder(output / ADAPTER_FOLDER, model.save_pretrained)
         model = model.merge_and_unload()
 
     def write(folder: Path) -> None:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
 
-    return save_model(output, write)
+    return save_folder(output / MODEL_FOLDER, write)
+
+
+class _Stop:
+    """Makes a run that trains save itself at the end of the step and stop; before and after that it leaves at once."""
+
+    def __init__(self) -> None:
+        self.trainer: LatentThoughtTrainer | None = None
+
+    def __call__(self, number: int, frame: Any) -> None:
+        if self.trainer is None:
+            raise Preempted("stopped outside of training, nothing is lost; continue with --resume")
+        self.trainer.stop_requested = True
 
 
 @contextmanager
-def _stop_on_signals(trainer: LatentThoughtTrainer) -> Iterator[None]:
-    """SIGTERM and SIGUSR1 (schedulers send either) make the run save itself at the end of the step and stop."""
+def _stop_on_signals() -> Iterator[_Stop]:
+    """Hand SIGTERM and SIGUSR1 (schedulers send either) to a `_Stop`."""
+    stop = _Stop()
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield stop
         return
-
-    def ask(number: int, frame: Any) -> None:
-        trainer.stop_requested = True
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGUSR1)}
     try:
-        yield
+        yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

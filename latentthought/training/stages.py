@@ -56,7 +56,8 @@ class Moment:
 
     leg, stage: numbers; name: the stage's. laid_out: the stage whose layout the step's batch has (an earlier one in replay).
     local_step: step within the leg, leg_steps: its planned length. rate: learning-rate factor of stage, stage decay and
-    collapses. mix: the mix ratio. nominal_steps: length of the run when every stage lasts as planned.
+    collapses. mix: the batch's mix ratio; stage_mix: what the stage itself is at, whatever its batch replays, 0 where nothing is
+    fed back. nominal_steps: length of the run when every stage lasts as planned.
     """
 
     step: int
@@ -68,6 +69,7 @@ class Moment:
     leg_steps: int
     rate: float
     mix: float
+    stage_mix: float
     nominal_steps: int
 
     @property
@@ -155,10 +157,7 @@ class StagePlan:
         stage = self.stages[leg.stage]
         local = step - leg.start
         laid_out = self.curriculum.pick_stage(leg.stage, random.Random(f"{self.seed} replay {step}"))
-        # a replayed stage is as it was when it ended
-        mix = (
-            stage.mix.ratio(local, leg.steps) if laid_out == leg.stage else self.stages[laid_out].mix.at(1.0)
-        )
+        own = stage.mix.ratio(local, leg.steps)
         return Moment(
             step=step,
             leg=leg.number,
@@ -168,7 +167,9 @@ class StagePlan:
             local_step=local,
             leg_steps=leg.steps,
             rate=leg.rate * stage.learning_rate * _decayed(stage, local / leg.steps),
-            mix=mix,
+            # a replayed stage is as it was when it ended
+            mix=own if laid_out == leg.stage else self.stages[laid_out].mix.at(1.0),
+            stage_mix=0.0 if self.curriculum.columns(leg.stage) == 0 else own,
             nominal_steps=self.nominal_steps,
         )
 

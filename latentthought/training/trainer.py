@@ -45,7 +45,7 @@ class LatentThoughtTrainer(Trainer):
         args: transformers' arguments; `arguments()` makes them from a recipe's settings.
         train_dataset: the slots of the run, or encoded rows, which `curriculum` then lays out.
         objective: what is minimised, as an `Objective` or its terms; cross-entropy by default.
-        settings: batch, learning rate, logging and saving; by default what `args` says of batch and rate.
+        settings: batch, learning rate, logging and saving; by default what `args` says, see `settings_of`.
         pad_id: id written at padding.
         scorer, validate_every, tokenizer: validation; see `training.validation`.
         data_fingerprint: identifies the rows; saved, so that a resume can tell whether they are the same.
@@ -81,6 +81,9 @@ class LatentThoughtTrainer(Trainer):
             train_dataset = staged(train_dataset, curriculum, thought, settings, args.seed)
         if args.max_steps < 0:
             args.max_steps = train_dataset.plan.longest
+        if args.ddp_find_unused_parameters is None:
+            # the projector of `scale: mlp` has no part in a stage of words
+            args.ddp_find_unused_parameters = any(True for _ in _inside(model).scale.parameters())
         super().__init__(
             model=model,
             args=args,
@@ -225,6 +228,7 @@ class LatentThoughtTrainer(Trainer):
             self.progress.metrics(row)
             if "decision" in row:
                 self.progress.say(f"step {done}: {row['decision']}")
+        self.state.epoch = row["epoch"]  # trackers are told this one, and Trainer's is the share of the run
         self.log({key: float(v) for key, v in row.items() if isinstance(v, (int, float)) and key != "step"})
         self.state.log_history.clear()  # the lines are in metrics.jsonl; here they would only make checkpoints grow
 
@@ -263,7 +267,7 @@ class LatentThoughtTrainer(Trainer):
             finally:
                 self._saving_in = None
         if owner:
-            checkpoints.prune(run, self.settings.keep_last)
+            checkpoints.prune(run, step, self.settings.keep_last)
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         if not self.args.should_save:
@@ -303,4 +307,5 @@ class _Flow(TrainerCallback):
         self._trainer.begin_step(state.global_step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **unused: Any) -> None:
-        control.should_save, control.should_training_stop = self._trainer.end_step(state.global_step)
+        control.should_save, stop = self._trainer.end_step(state.global_step)
+        control.should_training_stop = control.should_training_stop or stop

@@ -227,6 +227,8 @@ def test_with_steps_keeps_the_stages():
     assert [stage.steps for stage in short.expand()] == [2, 2, 2]
     assert [stage.name for stage in short.expand()] == [stage.name for stage in made.expand()]
     assert short.expand()[-1].decay == "linear" and short.thoughts() == made.thoughts()
+    listed = curriculum("text", stages=[{"steps": 1}, {"epochs": 3}])
+    assert [stage.steps for stage in listed.with_steps(2).expand()] == [1, 2], "at most"
 
 
 def test_replay_draws_earlier_stages_at_the_given_share():

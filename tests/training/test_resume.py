@@ -20,6 +20,8 @@ from transformers import TrainerCallback
 
 from latentthought.config import write_yaml
 from latentthought.errors import ConfigError, Preempted
+from latentthought.recipe import load_recipe
+from latentthought.training import checkpoints
 from latentthought.training.progress import Silent
 from latentthought.training.run import train
 
@@ -190,3 +192,39 @@ def test_resume_with_other_rows_is_refused(make_recipe, tmp_path: Path) -> None:
     rows.write_text(rows.read_text(encoding="utf-8").replace('"yes"', '"maybe"'), encoding="utf-8")
     with pytest.raises(ConfigError, match="training rows are not those"):
         train(recipe, tmp_path / "run", resume=True, progress=Silent())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_before_the_first_step_leaves_a_folder_that_resumes(
+    make_recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    from latentthought.training import run
+
+    recipe = make_recipe(curriculum={"each": {"steps": 1}})
+    prepare = run.prepare
+
+    def interrupted(*arguments: Any) -> Any:
+        os.kill(os.getpid(), number)
+        return prepare(*arguments)
+
+    monkeypatch.setattr(run, "prepare", interrupted)
+    with pytest.raises(Preempted, match="--resume"):
+        train(recipe, tmp_path / "run", progress=Silent())
+    monkeypatch.undo()
+    assert train(recipe, tmp_path / "run", resume=True, progress=Silent()).steps == 3
+
+
+def test_a_leftover_of_a_later_step_does_not_cost_the_good_checkpoint(tmp_path: Path) -> None:
+    """A damaged checkpoint that the resume passed over is the newest by its name."""
+    for step in (5, 10, 15):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+    checkpoints.prune(tmp_path, step=10, keep=1)
+    assert [path.name for path in checkpoints.checkpoints_in(tmp_path)] == ["checkpoint-10"]
+
+
+def test_a_resolved_recipe_reads_without_its_parent(make_recipe, tmp_path: Path) -> None:
+    write_yaml(tmp_path / "parent.yaml", make_recipe(curriculum={"each": {"steps": 1}}).dump())
+    (tmp_path / "child.yaml").write_text("extends: parent.yaml\n", encoding="utf-8")
+    recipe = load_recipe(tmp_path / "child.yaml")
+    train(recipe, tmp_path / "run", progress=Silent())
+    assert load_recipe(tmp_path / "run" / "recipe.yaml").differences(recipe) == []

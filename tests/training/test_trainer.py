@@ -8,10 +8,18 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback, TrainingArguments
 
-from latentthought.errors import ConfigError, DamagedFileError, FolderInUseError, LatentThoughtError
+from latentthought.errors import (
+    ConfigError,
+    DamagedFileError,
+    DataError,
+    FolderInUseError,
+    LatentThoughtError,
+    UserError,
+)
 from latentthought.training import checkpoints
 from latentthought.training.dataset import StageCollator
 from latentthought.training.folder import claimed
@@ -128,7 +136,7 @@ def test_metrics_have_their_keys_and_the_last_line_the_last_loss(make_recipe, tm
         "train_accuracy",
         "epoch",
     }
-    wanted |= {"learning_rate", "tokens_per_second", "grad_norm", "thought_rms_ratio", "thought_cosine"}
+    wanted |= {"learning_rate", "tokens_per_second", "grad_norm", "thought_rms_ratio", "thought_cosine", "thought_gap"}
     assert wanted <= rows[-1].keys()
     assert rows[-1]["loss"] == pytest.approx(
         rows[-1]["loss_ce"] + 0.3 * rows[-1]["loss_hidden"] + rows[-1]["loss_text"], rel=1e-5
@@ -348,3 +356,132 @@ def test_metrics_file_drops_what_a_resume_repeats(tmp_path: Path) -> None:
     file.truncate(2)
     assert file.path.read_text().splitlines() == ['{"step": 1, "loss": 1.0}', '{"step": 2, "loss": null}']
     assert file.last() == {"step": 2, "loss": None}
+
+
+def test_the_mix_ratio_is_in_every_line_whatever_a_batch_replays(make_recipe, tmp_path: Path) -> None:
+    recipe = make_recipe(curriculum={"replay": 0.9}, training={"log_every": 1})
+    train(recipe, tmp_path / "run", progress=Silent())
+    prepared = prepare(recipe)
+    assert prepared.plan.at(prepared.plan.end - 1).laid_out != 2, "the test needs a last step that replays"
+    ratios = {row["stage"]: row.get("mix_ratio") for row in metrics_of(tmp_path / "run")}
+    assert ratios == {"text": 0.0, "latent-1": 1.0, "latent-2": 1.0}
+
+
+def test_trackers_are_told_what_metrics_hold(make_recipe, tmp_path: Path) -> None:
+    told: list[dict[str, Any]] = []
+
+    class Tracker(TrainerCallback):
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **unused: Any) -> None:
+            if "loss" in logs:
+                told.append({"step": state.global_step, **logs})
+
+    train(make_recipe(), tmp_path / "run", progress=Silent(), callbacks=(Tracker(),))
+    rows = metrics_of(tmp_path / "run")
+    assert told == [{key: value for key, value in row.items() if not isinstance(value, str)} for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("tracker", "message"),
+    [
+        ("wandbb", "did you mean wandb"),
+        ("tensorboard", "report_to: TensorBoardCallback requires tensorboard"),
+    ],
+)
+def test_a_tracker_that_is_not_there_is_said_at_once(
+    make_recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracker: str, message: str
+) -> None:
+    from transformers.integrations import integration_utils
+
+    monkeypatch.setattr(integration_utils, "is_tensorboard_available", lambda: False)
+    with pytest.raises(UserError, match=f"(?i){message}"):
+        train(make_recipe(training={"report_to": [tracker]}), tmp_path / "run", progress=Silent())
+    assert not (tmp_path / "run").exists()
+
+
+def test_arguments_of_ones_own_set_length_and_warm_up(make_recipe, tmp_path: Path) -> None:
+    prepared = prepare(make_recipe())
+    args = TrainingArguments(
+        str(tmp_path),
+        per_device_train_batch_size=8,
+        max_steps=4,
+        warmup_steps=2,
+        use_cpu=True,
+        report_to="none",
+    )
+    trainer = LatentThoughtTrainer(
+        prepared.model, args, train_dataset=prepared.rows.rows, curriculum=prepared.recipe.curriculum
+    )
+    trainer.train()
+    assert trainer.state.global_step == 4
+    assert [trainer.rate_factor(step) for step in range(4)] == [0.5, 1.0, 1.0, 1.0]
+    assert metrics_of(tmp_path)[-1]["step"] == 4
+
+
+@pytest.mark.parametrize("lora", [None, {"r": 2}], ids=["model", "adapter"])
+def test_a_full_disk_at_the_end_leaves_nothing_half_written(
+    make_recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lora: dict | None
+) -> None:
+    if lora:
+        pytest.importorskip("peft")
+    recipe = make_recipe(
+        model={"scratch": {"architecture": "llama"}, "lora": lora}, curriculum={"each": {"steps": 1}}
+    )
+    owner: Any = type(prepare(recipe).model)
+
+    def fail(self: Any, folder: Path, *rest: Any, **more: Any) -> None:
+        (Path(folder) / "half").write_bytes(b"half")
+        raise SafetensorError("I/O error: No space left on device")
+
+    monkeypatch.setattr(owner, "save_pretrained", fail)
+    with pytest.raises(LatentThoughtError, match=r"cannot save .*No space left.*--resume") as caught:
+        train(recipe, tmp_path / "run", progress=Silent())
+    assert caught.value.exit_code == 1
+    assert [path.name for path in (tmp_path / "run").iterdir() if path.is_dir()] == ["checkpoint-3"]
+    monkeypatch.undo()
+    assert train(recipe, tmp_path / "run", resume=True, progress=Silent()).model.is_dir()
+
+
+def test_a_tokenizer_is_trained_on_what_the_format_writes(make_recipe, tmp_path: Path) -> None:
+    rows = [
+        {"question": "one", "answer": "x", "solution": "thus x", "steps": ["a"]},
+        {
+            "question": "two",
+            "answer": "y",
+            "solution": "hence y",
+            "messages": [{"role": "user", "content": "earlier"}, {"role": "user", "content": "two"}],
+        },
+    ]
+    (tmp_path / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    recipe = make_recipe(
+        data={
+            "path": str(tmp_path / "own.jsonl"),
+            "format": {"answer": "so {solution}", "chat": True, "system": "kindly"},
+        }
+    )
+    prepared = prepare(recipe)
+    assert {"thus", "hence", "so", "earlier", "kindly"} <= {
+        token.strip("\u2581") for token in prepared.tokenizer.get_vocab()
+    }
+    unknown = prepared.tokenizer.unk_token_id
+    pieces = [piece for row in prepared.rows.rows for piece in (row.prompt, *row.steps, row.answer)]
+    assert all(unknown not in piece for piece in pieces)
+    rows[0].pop("solution")
+    (tmp_path / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    with pytest.raises(DataError, match="asks for its solution"):
+        prepare(recipe)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_projector_has_no_part_in_words_and_both_losses_are_finite(
+    make_recipe, tmp_path: Path, precision: str
+) -> None:
+    recipe = make_recipe(
+        **SOFT_MIX,
+        model={"thought": {"scale": "mlp"}},
+        engine={"precision": precision, "gradient_checkpointing": True},
+        training={"log_every": 3},
+    )
+    train(recipe, tmp_path / "run", progress=Silent())
+    rows = metrics_of(tmp_path / "run")
+    assert [row["mix_ratio"] for row in rows] == [0.0, 0.25, 0.5]
+    assert all(0 < row[key] < 100 for row in rows for key in ("loss_ce", "loss_hidden"))
