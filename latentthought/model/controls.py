@@ -20,7 +20,7 @@ from latentthought.model.policy import Budget, Perturbation, ThoughtPolicy
 from latentthought.model.think import Prompt, ThinkOutput, ThoughtRun, lay_out, run_thoughts
 
 if TYPE_CHECKING:
-    from latentthought.model.generation import ThoughtGeneration
+    from latentthought.model.thinker import Thinker
 
 Control = Literal["none", "no-thought", "pause", "shuffled", "noised"]
 CONTROLS: tuple[str, ...] = get_args(Control)
@@ -34,7 +34,7 @@ def read_control(control: str) -> str:
 
 
 def controlled_thoughts(
-    model: ThoughtGeneration,
+    model: Thinker,
     prompt: Prompt,
     budget: Budget,
     control: str,
@@ -82,7 +82,7 @@ def controlled_thoughts(
     return lay_out(model, prompt, run)
 
 
-def _pause(model: ThoughtGeneration, counts: list[int]) -> ThoughtRun:
+def _pause(model: Thinker, counts: list[int]) -> ThoughtRun:
     if (placeholder := model.thought.thought_token_id) is None:
         raise ConfigError(
             "pause tokens need a placeholder: thought.thought_token_id, or a tokenizer for from_base"

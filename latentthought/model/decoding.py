@@ -23,7 +23,7 @@ from latentthought.model.policy import ThoughtPolicy
 from latentthought.thoughts.mixing import blend, draw_positions
 
 if TYPE_CHECKING:
-    from latentthought.model.generation import ThoughtGeneration
+    from latentthought.model.thinker import Thinker
 
 Perturb = Callable[[Tensor], Tensor]
 
@@ -58,7 +58,7 @@ class Stepper(LogitsProcessor):
 
     supports_continuous_batching = False
 
-    def __init__(self, model: ThoughtGeneration, perturb: Perturb, keep_states: bool):
+    def __init__(self, model: Thinker, perturb: Perturb, keep_states: bool):
         self.model = model
         self.perturb = perturb
         self.start: int | None = model.thought.start_token_id
@@ -124,7 +124,7 @@ class MixedStepper(Stepper):
 
     end: int
 
-    def __init__(self, model: ThoughtGeneration, perturb: Perturb, keep_states: bool, ratio: float):
+    def __init__(self, model: Thinker, perturb: Perturb, keep_states: bool, ratio: float):
         super().__init__(model, perturb, keep_states)
         self.end = -1 if model.thought.end_token_id is None else model.thought.end_token_id  # -1: no token
         self.ratio = ratio
@@ -179,7 +179,7 @@ class HybridStepper(Stepper):
 
     def __init__(
         self,
-        model: ThoughtGeneration,
+        model: Thinker,
         perturb: Perturb,
         keep_states: bool,
         budget: Tensor | ThoughtPolicy,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
@@ -27,13 +27,18 @@ from latentthought.model.configuration import LatentThoughtConfig, ThoughtConfig
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from latentthought.model.modeling import LatentThoughtForCausalLM
+    from latentthought.thoughts.scale import ScaleMatcher
 
 
 class ModelFiles(PreTrainedModel):
     """The part of `LatentThoughtForCausalLM` that makes, reads and exports models."""
 
     base: PreTrainedModel
+
+    if TYPE_CHECKING:
+        scale: ScaleMatcher
+
+        def measure_scale(self) -> float: ...
 
     @classmethod
     def from_base(
@@ -42,7 +47,7 @@ class ModelFiles(PreTrainedModel):
         thought: ThoughtConfig | None = None,
         tokenizer: PreTrainedTokenizerBase | None = None,
         **load_arguments: Any,
-    ) -> LatentThoughtForCausalLM:
+    ) -> Self:
         """Wrap any Hugging Face causal LM.
 
         Args:
@@ -79,7 +84,7 @@ class ModelFiles(PreTrainedModel):
         config = LatentThoughtConfig(
             text_config=base.config, thought=thought, added_token_ids=added, attn_implementation=attention
         )
-        model = cast("LatentThoughtForCausalLM", cls(config, base=base))
+        model = cls(config, base=base)
         model.scale.to(device=base.device)
         if model.scale.projector is not None:
             model.scale.projector.to(base.dtype)

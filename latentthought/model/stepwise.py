@@ -15,11 +15,11 @@ from latentthought.model.policy import Budget, Perturbation
 from latentthought.model.think import Prompt
 
 if TYPE_CHECKING:
-    from latentthought.model.generation import ThoughtGeneration
+    from latentthought.model.thinker import Thinker
 
 
 def generate_mixed(
-    model: ThoughtGeneration,
+    model: Thinker,
     call: GenerationArguments,
     prompt: Prompt,
     ratio: float,
@@ -53,7 +53,7 @@ def generate_mixed(
 
 
 def generate_hybrid(
-    model: ThoughtGeneration,
+    model: Thinker,
     call: GenerationArguments,
     prompt: Prompt,
     budget: Budget,
@@ -96,7 +96,7 @@ def generate_hybrid(
     return output
 
 
-def _run(model: ThoughtGeneration, call: GenerationArguments, prompt: Prompt, stepper: Stepper) -> Any:
+def _run(model: Thinker, call: GenerationArguments, prompt: Prompt, stepper: Stepper) -> Any:
     call.add_processor(stepper)
     return GenerationMixin.generate(
         model,

@@ -24,7 +24,7 @@ from latentthought.model.backbone import States, positions_of
 from latentthought.model.policy import Budget, ThoughtPolicy
 
 if TYPE_CHECKING:
-    from latentthought.model.generation import ThoughtGeneration
+    from latentthought.model.thinker import Thinker
 
 Perturb = Callable[[Tensor], Tensor]
 
@@ -131,7 +131,7 @@ class ThoughtRun:
 
 
 def run_thoughts(
-    model: ThoughtGeneration,
+    model: Thinker,
     prompt: Prompt,
     budget: Budget,
     perturb: Perturb,
@@ -198,7 +198,7 @@ def run_thoughts(
     )
 
 
-def end_probability(model: ThoughtGeneration, final: Tensor, policy: ThoughtPolicy) -> Tensor | None:
+def end_probability(model: Thinker, final: Tensor, policy: ThoughtPolicy) -> Tensor | None:
     """P(end token) from final states (B, D), as (B,); None where the policy does not ask."""
     if policy.kind != "end_probability":
         return None
@@ -206,7 +206,7 @@ def end_probability(model: ThoughtGeneration, final: Tensor, policy: ThoughtPoli
 
 
 def lay_out(
-    model: ThoughtGeneration, prompt: Prompt, run: ThoughtRun, delimited: list[bool] | None = None
+    model: Thinker, prompt: Prompt, run: ThoughtRun, delimited: list[bool] | None = None
 ) -> ThinkOutput:
     """Prompt, delimiters and thoughts of each row side by side and flush right, with the part of the cache that holds.
 
@@ -272,7 +272,7 @@ def _flush_right(
     return embeds, keep.gather(1, order).long(), cache
 
 
-def _with_delimiter(model: ThoughtGeneration, prompt: Prompt, token: int | None) -> tuple[Tensor, Tensor]:
+def _with_delimiter(model: Thinker, prompt: Prompt, token: int | None) -> tuple[Tensor, Tensor]:
     """Embeddings (B, T [+ 1], D) and ids of the prompt and the start delimiter, where there is one."""
     ids = prompt.input_ids
     if token is not None:
