@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -18,6 +19,21 @@ from latentthought.errors import LatentThoughtError, UserError
 
 INTERRUPTED = 130
 PIPE_CLOSED = 141
+
+# a full disk, a full quota, a limit on the size of files
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# a path that the system does not let us read or write
+_NOT_THERE = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOENT,
+    errno.EEXIST,
+    errno.EISDIR,
+    errno.ENOTDIR,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,10 +52,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         # the reader (head, less) has gone: nothing to say, and nothing more may be written at shutdown
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         if debug:
             traceback.print_exc()
-        print("interrupted", file=sys.stderr)
+        print(f"interrupted{f': {error}' if str(error) else ''}", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
         return _report(error, debug)
@@ -67,9 +83,14 @@ def _expected(error: Exception) -> tuple[str, int] | None:
     """The message and exit code of an error that the outside world can cause; None for a failure of ours."""
     if isinstance(error, LatentThoughtError):
         return ("error: " if isinstance(error, UserError) else "") + str(error), error.exit_code
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+    if isinstance(error, OSError) and error.errno in _FULL:
         return f"no space left on the disk{_file_of(error)}; what was saved before is intact", 1
-    if isinstance(error, (PermissionError, IsADirectoryError, NotADirectoryError)) and error.filename:
+    # safetensors has an error of its own for it, told by its text only
+    if type(error).__name__ == "SafetensorError" and re.search(
+        rf"os error ({'|'.join(map(str, _FULL))})\b", str(error)
+    ):
+        return "no space left on the disk; what was saved before is intact", 1
+    if isinstance(error, OSError) and error.errno in _NOT_THERE and error.filename:
         return f"error: {error.strerror}{_file_of(error)}", 2
     if type(error).__name__ == "OutOfMemoryError":  # torch's; importing torch only to name it costs seconds
         return f"out of memory on the device; lower engine.micro_batch_size or --batch-size ({error})", 1

@@ -6,7 +6,16 @@ import argparse
 from pathlib import Path
 
 from latentthought.cli.models import MODEL_HELP, add_model_options, load
-from latentthought.cli.parser import Parser, UsageError, amount, natural, positive, share, thoughts_argument
+from latentthought.cli.parser import (
+    Parser,
+    UsageError,
+    amount,
+    natural,
+    positive,
+    refuse_greedy_samples,
+    share,
+    thoughts_argument,
+)
 
 DESCRIPTION = """Score a model on a task. The controls take the meaning out of the thoughts and leave the rest as it is:
   no-thought  the delimiters with nothing between      shuffled  another question's thoughts
@@ -62,6 +71,7 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    refuse_greedy_samples(args)
     from latentthought.evaluation.tasks import load_task
 
     task = load_task(args.task)  # a mistyped name should not wait for a model to load
@@ -99,6 +109,11 @@ def run(args: argparse.Namespace) -> int:
     )
 
     console().print(render(results.controls.values() if results.controls else [results]))
+    if results.counts.unfit:
+        asked = sum((results.counts.correct, results.counts.wrong, results.counts.ungradable))
+        print(
+            f"{results.counts.unfit} of {asked} prompts do not fit into the context with their thoughts: counted as wrong"
+        )
     for table in render_groups(results):
         console().print(table)
     if output is not None:

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
 from latentthought.cli.models import MODEL_HELP, LoadedModel, add_model_options, load
-from latentthought.cli.parser import Parser, UsageError, amount, natural, positive, share, thoughts_argument
+from latentthought.cli.parser import (
+    Parser,
+    UsageError,
+    amount,
+    natural,
+    positive,
+    refuse_greedy_samples,
+    share,
+    thoughts_argument,
+)
 from latentthought.cli.prompts import Request, read_requests
-from latentthought.errors import UnsupportedError
+from latentthought.errors import DataError, UnsupportedError
 
 DESCRIPTION = "Answer prompts. Without --thoughts and --mix the model answers the way it was trained to."
 EPILOG = """examples:
@@ -89,6 +100,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("give a PROMPT or --input FILE, and not both")
     if args.mix and args.thoughts:
         raise UsageError("--mix feeds states while the model writes; it does not go with --thoughts")
+    refuse_greedy_samples(args, args.thought_noise)
     requests = read_requests(args.prompt, args.input)
     loaded = load(args.model, args.device, args.dtype)
     several = args.samples > 1 or len(requests) > 1
@@ -107,20 +119,42 @@ def _answers(
     import torch
 
     torch.manual_seed(args.seed)
+    asked = _asked(loaded, requests, args)
+    for start in range(0, len(asked), args.batch_size):
+        yield from _batch(loaded, asked[start : start + args.batch_size], args)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A request, its prompt's ids, and how many new tokens the model has room for after them."""
+
+    request: Request
+    prompt: Sequence[int]
+    room: int
+
+
+def _asked(loaded: LoadedModel, requests: Sequence[Request], args: argparse.Namespace) -> list[_Asked]:
+    """All requests encoded; a prompt that does not fit shows before the first answer."""
+    from latentthought import Example
+
     encoder = _encoder(loaded, args.raw)
-    for start in range(0, len(requests), args.batch_size):
-        yield from _batch(loaded, requests[start : start + args.batch_size], encoder, args)
+    prompts = [encoder.prompt_ids(Example(request.id, request.question, (), "")) for request in requests]
+    _warn_of_unknown(loaded.tokenizer, prompts)
+    return [
+        _Asked(request, prompt, _room(loaded.model, prompt, request, args))
+        for request, prompt in zip(requests, prompts, strict=True)
+    ]
 
 
 def _batch(
-    loaded: LoadedModel, requests: Sequence[Request], encoder: Any, args: argparse.Namespace
+    loaded: LoadedModel, asked: Sequence[_Asked], args: argparse.Namespace
 ) -> Iterator[dict[str, Any]]:
     import torch
 
-    from latentthought import Example, ThoughtSampling
+    from latentthought import ThoughtSampling
 
     model, tokenizer = loaded.model, loaded.tokenizer
-    prompts = [encoder.prompt_ids(Example(request.id, request.question, (), "")) for request in requests]
+    prompts = [one.prompt for one in asked]
     width = max(map(len, prompts))
     ids = torch.zeros(len(prompts), width, dtype=torch.long)
     mask = torch.zeros_like(ids)
@@ -138,7 +172,7 @@ def _batch(
         thoughts=args.thoughts,
         mix_ratio=args.mix,
         thought_sampling=ThoughtSampling(noise=args.thought_noise),
-        max_new_tokens=args.max_new_tokens,
+        max_new_tokens=min(args.max_new_tokens, *(one.room for one in asked)),
         num_return_sequences=args.samples,
         pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id,
         return_dict_in_generate=True,
@@ -148,7 +182,7 @@ def _batch(
     words = _decoded(model, tokenizer, output) if args.show_thoughts else None
     ends = _end_ids(model, tokenizer)
     for place, sequence in enumerate(output.sequences):
-        request = requests[place // args.samples]
+        request = asked[place // args.samples].request
         new = list(takewhile(lambda token: token not in ends, sequence[width:].tolist()))
         answer = {
             "id": request.id,
@@ -161,6 +195,39 @@ def _batch(
         if words is not None:
             answer["thought_words"] = words[place]
         yield answer
+
+
+def _room(model: Any, prompt: Sequence[int], request: Request, args: argparse.Namespace) -> int:
+    """New tokens that the context has room for after a prompt and its thoughts."""
+    from latentthought.evaluation.generation import context_of
+    from latentthought.model.policy import read_thoughts
+
+    context = context_of(model)
+    if context is None:
+        return args.max_new_tokens
+    budget = read_thoughts(args.thoughts, 1, model.thought.thoughts, True) if _thinks(model, args) else [0]
+    thoughts = budget[0] if isinstance(budget, list) else budget.maximum
+    room = context - len(prompt) - (thoughts + 2 if thoughts else 0)  # two delimiters
+    if room < 1:
+        after = f" and {thoughts} thoughts" if thoughts else ""
+        raise DataError(
+            f"prompt {request.id}: its {len(prompt)} tokens{after} leave no room for an answer in the model's context "
+            f"of {context} tokens"
+        )
+    return room
+
+
+def _warn_of_unknown(tokenizer: Any, prompts: Sequence[Sequence[int]]) -> None:
+    """Say on standard error how much of the prompts the model cannot read: a small vocabulary has no word for most texts."""
+    unknown = tokenizer.unk_token_id
+    if unknown is None or unknown == tokenizer.eos_token_id:
+        return
+    found, total = sum(list(prompt).count(unknown) for prompt in prompts), sum(map(len, prompts))
+    if found:
+        print(
+            f"note: {found} of {total} tokens of the prompts are not in the model's vocabulary",
+            file=sys.stderr,
+        )
 
 
 def _thinks(model: Any, args: argparse.Namespace) -> bool:

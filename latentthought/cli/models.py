@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from latentthought.cli.parser import Parser
 from latentthought.errors import (
     ConfigError,
+    DamagedFileError,
     HubUnreachableError,
     MissingFileError,
     NotFoundError,
@@ -102,14 +104,24 @@ def _config(where: Path | str) -> Any:
     except (OSError, ValueError, KeyError) as error:
         first = next(iter(str(error).strip().splitlines()), type(error).__name__)
         if isinstance(where, Path):
+            if not _is_json(where / "config.json"):
+                raise DamagedFileError(f"{where / 'config.json'}: not JSON: {first}") from error
             raise NotFoundError(f"{where}: cannot read its config.json: {first}") from error
         near = _near_folders(Path(where))
         if absent:
             raise HubUnreachableError(
                 f"model {where!r} is neither a folder here nor in the local hub cache, "
-                f"and the hub is out of reach ({absent}){near}"
+                f"and the hub is out of reach ({absent}); give the path of a local model folder{near}"
             ) from error
         raise NotFoundError(f"no model {where!r}: no folder here, and the hub says: {first}{near}") from error
+
+
+def _is_json(file: Path) -> bool:
+    try:
+        json.loads(file.read_bytes())
+    except ValueError:
+        return False
+    return True
 
 
 def _device(name: str | None) -> str:

@@ -15,6 +15,20 @@ def quiet() -> None:
     # torchao announces every CUDA kernel that it cannot load on this machine
     logging.getLogger("torchao").setLevel(logging.ERROR)
     logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
+    # deepspeed, which transformers imports to save a model, announces on standard output that there is no GPU; its own
+    # import sets its logger's level anew, and leaves filters alone
+    logging.getLogger("DeepSpeed").addFilter(_not_the_accelerator)
+    # the errors that follow say the same in one line
+    logging.getLogger("transformers.modeling_utils").addFilter(_not_our_report)
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
+
+
+def _not_the_accelerator(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith("Setting accelerator to CPU")
+
+
+def _not_our_report(record: logging.LogRecord) -> bool:
+    message = record.getMessage()
+    return not ("LatentThoughtForCausalLM" in message and "LOAD REPORT" in message)

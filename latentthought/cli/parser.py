@@ -96,6 +96,15 @@ def amount(text: str) -> float:
     return value
 
 
+def refuse_greedy_samples(args: argparse.Namespace, noise: float = 0.0) -> None:
+    """Several samples at temperature 0 would be one answer several times, unless noise tells their thoughts apart."""
+    if args.samples > 1 and args.temperature == 0 and not noise:
+        raise UsageError(
+            f"--temperature 0 is greedy: all {args.samples} samples of a prompt would be the same; "
+            "give a higher one, or leave it out"
+        )
+
+
 def thoughts_argument(text: str) -> Any:
     """An argument type: a count of thoughts, or `auto` (the model decides when to stop)."""
     return "auto" if text == "auto" else natural(text)

@@ -29,11 +29,15 @@ def read_requests(prompt: str | None, file: str | None) -> list[Request]:
     other file holds a prompt a line. Empty lines are passed over. Raises `DataError` naming file and line.
     """
     if prompt is not None:
+        if not prompt.strip():
+            raise DataError("PROMPT is empty: give a question, or --input FILE")
         return [Request("1", prompt)]
     assert file is not None
     path = Path(file)
     if file != "-" and not path.is_file():
-        raise MissingFileError(f"--input {file}: no such file")
+        raise MissingFileError(
+            f"--input {file}: {'a folder, not a file' if path.is_dir() else 'no such file'}"
+        )
     try:
         text = sys.stdin.read() if file == "-" else path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:

@@ -9,6 +9,7 @@ from typing import Any
 
 from latentthought.cli.parser import Parser, UsageError
 from latentthought.errors import UserError
+from latentthought.resources import find_recipe
 
 DESCRIPTION = (
     "Train by a recipe: a name (latentthought recipes) or a YAML file, with any of its keys changed on the command line.\n"
@@ -51,6 +52,7 @@ def add_arguments(parser: Parser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     _check_overrides(args.overrides)
+    find_recipe(args.recipe)  # a mistyped name should not wait for torch
     if args.resume and not args.output:
         raise UsageError("--resume needs --output DIR, the folder of the run to go on with")
     if args.resume and not Path(args.output).is_dir():
@@ -70,6 +72,10 @@ def run(args: argparse.Namespace) -> int:
         _train(recipe, output, args)
     except BaseException as error:
         _leave_nothing(output, args, error)
+        if isinstance(error, KeyboardInterrupt) and output.is_dir():
+            raise KeyboardInterrupt(
+                f"go on from the last checkpoint in {output}, if there is one, with --resume"
+            ) from None
         raise
     return 0
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from latentthought.config import Config
 from latentthought.errors import DataError, MissingFileError
-from latentthought.evaluation.results import Results, correctness, find_results, keyed, percent
+from latentthought.evaluation.results import Results, correctness, find_results, keyed, percent, plain_table
 from latentthought.evaluation.samples import SAMPLES, read_samples
 from latentthought.evaluation.statistics import PairedDifference, paired_difference
 
@@ -76,9 +76,7 @@ def _compare(path_a: Path, a: Results, path_b: Path, b: Results) -> Comparison:
 
 def render_comparison(comparisons: Iterable[Comparison], name_a: str = "A", name_b: str = "B") -> Any:
     """A rich table: a line per task and control."""
-    from rich.table import Table
-
-    table = Table(title=f"A: {name_a}\nB: {name_b}", title_justify="left")
+    table = plain_table(f"A: {name_a}\nB: {name_b}")
     for column in ("task", "control"):
         table.add_column(column)
     for column in (

@@ -15,6 +15,7 @@ from typing import Any
 
 from latentthought.errors import ConfigError, LatentThoughtError, UnsupportedError, unknown
 
+UNFIT = "the prompt does not fit into the context"
 CONTROLS = ("none", "no-thought", "pause", "shuffled", "noised")
 _BATCH = {"cpu": 32, "cuda": 128}
 
@@ -130,7 +131,7 @@ class Generator:
         self.end_ids = _end_ids(model, tokenizer)
         pad = getattr(tokenizer, "pad_token_id", None)
         self.pad_id = pad if pad is not None else min(self.end_ids, default=0)
-        self.context = _context(model)
+        self.context = context_of(model)
 
     def run(self, requests: Sequence[Request], done: Any = ()) -> Iterator[list[tuple[Request, Completion]]]:
         """Batch by batch, what came out. A batch whose requests are all in `done` (index, sample) is passed over.
@@ -187,7 +188,7 @@ class Generator:
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             return None
-        nothing = Completion([], 0, 0.0, f"the prompt does not fit into the context of {self.context} tokens")
+        nothing = Completion([], 0, 0.0, f"{UNFIT} of {self.context} tokens")
         return [next(made) if new >= 1 else nothing for new in room]
 
     def _room(self, request: Request) -> int:
@@ -287,7 +288,8 @@ def _end_ids(model: Any, tokenizer: Any) -> frozenset[int]:
     return frozenset(token for token in found if token is not None)
 
 
-def _context(model: Any) -> int | None:
+def context_of(model: Any) -> int | None:
+    """Positions that a model has; None for one that does not say."""
     config: Any = getattr(model, "config", None)
     text = config.get_text_config() if hasattr(config, "get_text_config") else config
     found = getattr(text, "max_position_embeddings", None) or getattr(text, "n_positions", None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from latentthought.data.example import Example
 from latentthought.evaluation.puzzles import Judgement, judge_knights, judge_zebra
 from latentthought.evaluation.tasks import TaskConfig
@@ -19,3 +21,14 @@ def judge(
     return Judgement(
         grade(completion, example.answer, task.policy_for(example), thought_ends=thought_ends), {}
     )
+
+
+def describe(task: TaskConfig, thought_ends: tuple[str, ...]) -> dict[str, Any]:
+    """How completions of a task are judged, as `results.json` says it."""
+    return {
+        "engine": "latentthought",
+        "judge": task.judge,
+        "extraction": task.extraction,
+        "policy": task.grade_policy.dump(),
+        "thought_ends": list(thought_ends),
+    }

@@ -10,15 +10,18 @@ from latentthought.evaluation.samples import Sample
 
 
 class Progress:
-    """A rich progress bar on standard error with the running accuracy; silent when `shown` is False."""
+    """A rich progress bar on standard error with the running accuracy; silent in a log file, and when `shown` is False."""
 
     def __init__(self, label: str, total: int, done: int, shown: bool):
         self._bar: Any = None
         self._right = self._seen = 0
-        if shown:
-            from rich import progress
-            from rich.console import Console
+        if not shown:
+            return
+        from rich import progress
+        from rich.console import Console
 
+        console = Console(stderr=True)
+        if console.is_terminal:
             columns = (
                 progress.TextColumn("{task.description}"),
                 progress.BarColumn(),
@@ -27,7 +30,7 @@ class Progress:
                 progress.TimeElapsedColumn(),
                 progress.TimeRemainingColumn(),
             )
-            self._bar = progress.Progress(*columns, console=Console(stderr=True), transient=True)
+            self._bar = progress.Progress(*columns, console=console, transient=True)
             self._task = self._bar.add_task(label, total=total, completed=done, accuracy="")
 
     def __enter__(self) -> Progress:

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from latentthought.config import Config
 from latentthought.errors import ConfigError, DamagedFileError
+from latentthought.evaluation.generation import UNFIT
 from latentthought.evaluation.samples import RESULTS, Sample, read_json, write_json
 from latentthought.evaluation.statistics import Estimate, PairedDifference, estimate
 
@@ -28,12 +29,13 @@ class Costs(Config):
 
 
 class Counts(Config):
-    """Samples by verdict. no_answer: of the ungradable ones, those without any answer."""
+    """Samples by verdict. no_answer: those without any answer; unfit: of these, the prompts that the context has no room for."""
 
     correct: int
     wrong: int
     ungradable: int
     no_answer: int
+    unfit: int = 0
 
 
 class Results(Config):
@@ -94,6 +96,7 @@ def summarize(samples: Sequence[Sample], metrics: Iterable[str]) -> dict[str, An
             wrong=status.count("wrong"),
             ungradable=status.count("ungradable"),
             no_answer=sum(sample.extraction.answer is None for sample in samples),
+            unfit=sum(sample.verdict.reason.startswith(UNFIT) for sample in samples),
         ),
         "metrics": {
             name: estimate(_by_question(rows, lambda s, n=name: s.scores[n]))
@@ -143,11 +146,8 @@ def find_results(path: str | Path) -> dict[Path, Results]:
 
 def render(results: Iterable[Results], title: str | None = None) -> Any:
     """A rich table: a line per task and control, accuracy with interval, missing answers, costs, difference from `none`."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
     rows = sorted(results, key=lambda row: (row.model, row.task, row.control != "none"))
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table = plain_table(title)
     metrics = list(dict.fromkeys(name for row in rows for name in row.metrics))
     several_models = len({row.model for row in rows}) > 1
     compared = any(row.against_none for row in rows)
@@ -180,11 +180,9 @@ def render(results: Iterable[Results], title: str | None = None) -> Any:
 
 def render_groups(results: Results) -> list[Any]:
     """One rich table per group key (subject, level) of a result."""
-    from rich.table import Table
-
     tables = []
     for key, values in results.groups.items():
-        table = Table(title=f"{results.task} by {key}", title_justify="left")
+        table = plain_table(f"{results.task} by {key}")
         table.add_column(key)
         for column in ("accuracy", "95 % interval", "questions"):
             table.add_column(column, justify="right")
@@ -194,6 +192,14 @@ def render_groups(results: Results) -> list[Any]:
             )
         tables.append(table)
     return tables
+
+
+def plain_table(title: str | None = None) -> Any:
+    """An empty rich table in the one style of all tables here: narrow, and without vertical lines."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    return Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
 
 
 def percent(value: float) -> str:

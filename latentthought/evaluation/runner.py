@@ -23,7 +23,7 @@ from latentthought.evaluation.generation import (
     check_decoding,
     controls_for,
 )
-from latentthought.evaluation.judging import judge
+from latentthought.evaluation.judging import describe, judge
 from latentthought.evaluation.progress import Progress
 from latentthought.evaluation.provenance import git_state, recipe_of, versions
 from latentthought.evaluation.results import Results, correctness, result_folder, summarize
@@ -176,7 +176,7 @@ class _Run:
             against_none=paired_difference(plain, right) if plain is not None else None,
             settings=settings,
             data=self._data(),
-            grading=self._grading(),
+            grading=describe(self.task, self.thought_ends),
             versions=versions(),
             seed=decoding.seed,
             git=git_state(),
@@ -189,11 +189,11 @@ class _Run:
     def _judge(self, request: Request, completion: Completion, decoding: Decoding) -> Sample:
         example = self.examples[request.index]
         text = decode(self.tokenizer, completion.ids)
-        scores: Mapping[str, float]
-        if completion.problem:
-            verdict, scores = Verdict("ungradable", completion.problem, Extraction(None, "none")), {}
-        else:
-            verdict, scores = judge(text, example, self.task, self.thought_ends)
+        verdict, scores = judge(text, example, self.task, self.thought_ends)
+        if (
+            completion.problem
+        ):  # judged all the same: an answer that was never given has scores too, and they are zero
+            verdict = Verdict("ungradable", completion.problem, Extraction(None, "none"))
         return Sample(
             task=self.task.name,
             version=self.task.version,
@@ -240,16 +240,6 @@ class _Run:
             "questions": len(self.examples),
             "fingerprint": self.examples.fingerprint,
             "skipped": dict(self.examples.skip_counts),
-        }
-
-    def _grading(self) -> dict[str, Any]:
-        task = self.task
-        return {
-            "engine": "latentthought",
-            "judge": task.judge,
-            "extraction": task.extraction,
-            "policy": task.grade_policy.dump(),
-            "thought_ends": list(self.thought_ends),
         }
 
 

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from latentthought.errors import ConfigError, DamagedFileError, FolderInUseError, MissingFileError
+from latentthought.errors import ConfigError, DamagedFileError, DataError, FolderInUseError, MissingFileError
 from latentthought.grading import Extraction, Verdict
 
 SAMPLES, SETTINGS, RESULTS = "samples.jsonl", "settings.json", "results.json"
@@ -53,7 +53,13 @@ class Sample:
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any], where: str) -> Sample:
-        """Read a contract row. Raises `DamagedFileError` starting with `where`."""
+        """Read a contract row. Raises, starting with `where`, `DataError` for a row of another kind, `DamagedFileError` for a
+        row that lacks something."""
+        if not isinstance(row, dict) or not {"completion", "verdict"} & row.keys():
+            held = ", ".join(map(str, row)) if isinstance(row, dict) else type(row).__name__
+            raise DataError(
+                f"{where}: no row of a samples.jsonl that evaluate wrote (it has {held or 'nothing'})"
+            )
         try:
             extraction = Extraction(**row["extraction"])
             verdict = Verdict(row["verdict"]["status"], row["verdict"]["reason"], extraction)
@@ -87,7 +93,7 @@ def read_samples(path: Path) -> list[Sample]:
 
 
 class SampleFile:
-    """The samples of one task under one control, in one folder.
+    """The samples of one task under one control, in one folder; no file is made before there is a sample.
 
     Opening raises `FolderInUseError` for a folder that holds samples unless `resume`, and `ConfigError` when a resumed folder
     was made under other settings. `folder` None keeps the samples in memory only.
@@ -95,6 +101,7 @@ class SampleFile:
 
     def __init__(self, folder: Path | None, settings: Mapping[str, Any], resume: bool):
         self.folder = folder
+        self.settings = settings
         self.done: dict[tuple[str, int], Sample] = {}
         if folder is None:
             return
@@ -106,8 +113,6 @@ class SampleFile:
         folder.mkdir(parents=True, exist_ok=True)
         if (folder / SETTINGS).is_file():
             _check_settings(folder / SETTINGS, settings)
-        else:
-            write_json(folder / SETTINGS, settings)
         if path.is_file():
             for number, sample in enumerate(read_samples(path), 1):
                 for name in ("task", "version", "control", "seed"):
@@ -132,6 +137,8 @@ class SampleFile:
         new = [sample for sample in samples if sample.key not in self.done]
         self.done.update({sample.key: sample for sample in new})
         if self.folder is not None and new:
+            if not (self.folder / SETTINGS).is_file():
+                write_json(self.folder / SETTINGS, self.settings)
             lines = "".join(json.dumps(sample.to_row(), ensure_ascii=False) + "\n" for sample in new)
             # a lone surrogate cannot be UTF-8, and must not cost the batch
             with (self.folder / SAMPLES).open("ab") as file:

@@ -112,7 +112,8 @@ def load_data(
         changes: dict[str, Any] = {"path": str(data)} if isinstance(data, (str, Path)) else {}
         if limit is not None and (config.limit is None or limit < config.limit):
             changes["limit"] = limit
-        examples = load_examples(config.replace(**changes) if changes else config, seed=seed, smoke=smoke)
+        config = SourceConfig.parse({**config.dump(), **changes}, f"task {task.name}, its data")
+        examples = load_examples(config, seed=seed, smoke=smoke)
     examples = examples[:limit] if limit is not None else examples
     if not len(examples):
         raise ConfigError(f"task {task.name}: there is no row to evaluate")

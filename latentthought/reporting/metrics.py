@@ -67,7 +67,10 @@ def read_metrics(run: str | Path) -> RunMetrics:
         raise MissingFileError(
             f"no {FILE_NAME} in {path}{hint}: give the folder that `latentthought train` wrote"
         )
-    text = file.read_text(encoding="utf-8")
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise DamagedFileError(f"{file}: not UTF-8 (byte {error.start})") from None
     lines = text.split("\n")
     rows = []
     for number, line in enumerate(lines, 1):

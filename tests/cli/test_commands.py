@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -152,6 +153,35 @@ def test_generate_reads_files(capsys: pytest.CaptureFixture[str], trained_run: P
     assert "no prompts" in said(capsys, ["generate", str(trained_run), "--input", str(rows)], 2)
 
 
+def test_generate_says_what_the_model_cannot_read(
+    capsys: pytest.CaptureFixture[str], trained_run: Path, tmp_path: Path
+) -> None:
+    base = ["generate", str(trained_run)]
+    assert "prompt 1: its" in said(capsys, [*base, " ".join([QUESTION] * 40)], 2), "longer than the context"
+    assert "and 9000 thoughts leave no room" in said(capsys, [*base, QUESTION, "--thoughts", "9000"], 2)
+    assert "PROMPT is empty" in said(capsys, [*base, " "], 2)
+    assert "a folder, not a file" in said(capsys, [*base, "--input", str(tmp_path)], 2)
+    said(capsys, [*base, QUESTION, "--max-new-tokens", "999999", "--temperature", "50"])
+    capsys.readouterr()
+    assert main([*base, "hello there", "--max-new-tokens", "2"]) == 0
+    assert "not in the model's vocabulary" in capsys.readouterr().err
+
+
+def test_damaged_models_are_told_in_one_line(
+    capsys: pytest.CaptureFixture[str], trained_run: Path, tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = shutil.copytree(trained_run / "model", tmp_path / "model")
+    weights = load_file(folder / "model.safetensors")
+    name = next(name for name in weights if name.endswith("ln_1.bias"))
+    save_file({n: w for n, w in weights.items() if n != name}, folder / "model.safetensors", {"format": "pt"})
+    (line,) = said(capsys, ["generate", str(folder), QUESTION], 1).splitlines()
+    assert f"missing {name}" in line
+    (folder / "config.json").write_text("{")
+    assert "config.json: not JSON" in said(capsys, ["generate", str(folder), QUESTION], 1)
+
+
 def test_generate_mixed(capsys: pytest.CaptureFixture[str], trained_run: Path) -> None:
     shown = json.loads(
         said(
@@ -211,6 +241,36 @@ def test_grade_again(capsys: pytest.CaptureFixture[str], trained_run: Path, tmp_
     assert "1 of 8 verdicts changed" in shown
     assert json.loads((tmp_path / "new" / "results.json").read_text())["counts"]["correct"] == 1
     assert (folder / "samples.jsonl").read_bytes() == before, "nothing is overwritten"
+    said(capsys, ["grade", str(folder), "--task", "prosqa", "--output", str(tmp_path / "other")])
+    other = tmp_path / "other"
+    assert json.loads((other / "results.json").read_text())["task"] == "prosqa"
+    assert json.loads((other / "samples.jsonl").read_text().splitlines()[0])["task"] == "prosqa"
+    assert "not empty" in said(capsys, ["grade", str(folder), "--output", str(other)], 2)
+    assert f"it lies in {trained_run / 'results/hops/no-thought'}" in said(
+        capsys, ["grade", str(trained_run)], 2
+    )
+    (tmp_path / "foreign.jsonl").write_text('{"question": "1 + 1"}\n')
+    assert "it has question" in said(capsys, ["grade", str(tmp_path / "foreign.jsonl")], 2)
+
+
+def test_a_prompt_that_was_never_asked_stays_so_when_graded(
+    capsys: pytest.CaptureFixture[str], trained_run: Path, tmp_path: Path
+) -> None:
+    arguments = [
+        "evaluate",
+        str(trained_run),
+        "--task",
+        "hops",
+        "--smoke",
+        "--limit",
+        "3",
+        "--thoughts",
+        "9000",
+    ]
+    assert "3 of 3 prompts do not fit" in said(capsys, [*arguments, "--output", str(tmp_path)])
+    folder = tmp_path / "results/hops/none"
+    said(capsys, ["grade", str(folder), "--output", str(tmp_path / "again")])
+    assert json.loads((tmp_path / "again/results.json").read_text())["counts"]["unfit"] == 3
 
 
 def test_export_is_a_plain_model(

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 
 from latentthought import errors
 from latentthought.cli import commands, main
@@ -45,6 +46,8 @@ WRONG = [
     (["generate", "somewhere", "hello", "--thoughts", "-1"], "expected at least 0"),
     (["generate", "somewhere", "hello", "--mix", "2"], "between 0 and 1"),
     (["generate", "somewhere", "hello", "--mix", "0.5", "--thoughts", "3"], "--mix"),
+    (["generate", "somewhere", "hello", "--samples", "2", "--temperature", "0"], "--temperature 0 is greedy"),
+    (["evaluate", "somewhere", "--task", "hops", "--samples", "2", "--temperature", "0"], "is greedy"),
     (["generate", "somewhere", "--input", "nowhere.txt"], "no such file"),
     (["export", "some/where/else", "--output", "x"], "no such folder"),
     (["compare", "nowhere", "nowhere"], "no such run: nowhere"),
@@ -91,7 +94,15 @@ def test_users_error(
             False,
             "no space left on the disk: model.safetensors",
         ),
+        (
+            SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+            1,
+            False,
+            "no space left on the disk",
+        ),
+        (OSError(errno.EFBIG, "File too large", "model.safetensors"), 1, False, "no space left on the disk"),
         (PermissionError(errno.EACCES, "Permission denied", "runs"), 2, False, "Permission denied: runs"),
+        (FileNotFoundError(errno.ENOENT, "No such file", "/proc/x"), 2, False, "No such file: /proc/x"),
         (RuntimeError("oops"), 1, True, "please report it"),
     ],
 )
@@ -113,6 +124,23 @@ def test_exit_codes(
     assert ("Traceback" in captured) is traceback
     assert main(["doctor", "--debug"]) == code
     assert "Traceback" in capsys.readouterr().err, "--debug shows it always"
+
+
+def test_an_interrupted_run_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(recipe: object, output: Path, **_: object) -> None:
+        output.mkdir()
+        (output / "metrics.jsonl").write_text("")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("latentthought.training.run.train", interrupted)
+    output = tmp_path / "run"
+    assert main(["train", "quickstart", "--smoke", "--output", str(output)]) == 130
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("interrupted: go on")
+    assert "--resume" in line
+    assert str(output) in line
 
 
 def test_help_lists_every_command_quickly() -> None:

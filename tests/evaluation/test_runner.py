@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from latentthought.data.example import ExampleSet
+from latentthought.data.example import Example, ExampleSet
 from latentthought.errors import ConfigError, FolderInUseError, UnsupportedError
 from latentthought.evaluation import TaskConfig, evaluate, find_results, read_samples, render, render_groups
 from latentthought.evaluation.generation import Request, batches, controls_for
@@ -34,7 +34,7 @@ def options(task: TaskConfig, tokenizer: Any, rows: ExampleSet) -> dict[str, Any
 def test_counts_and_files(scripted: Any, options: dict[str, Any], tmp_path: Path) -> None:
     found = evaluate(scripted, **options, output=tmp_path, batch_size=4)
     assert (found.accuracy.value, found.accuracy.n) == (0.7, 10)
-    assert found.counts.dump() == {"correct": 7, "wrong": 1, "ungradable": 2, "no_answer": 2}
+    assert found.counts.dump() == {"correct": 7, "wrong": 1, "ungradable": 2, "no_answer": 2, "unfit": 0}
     assert {name: value.value for name, value in found.groups["subject"].items()} == {"even": 0.8, "odd": 0.6}
     assert found.costs.thoughts == 0
     folder = tmp_path / "results" / "sums" / "none"
@@ -186,6 +186,38 @@ def test_prompts_beyond_the_context(
     found = evaluate(scripted, **options, output=None)
     assert found.accuracy.n == 10
     assert found.counts.no_answer >= 3
+    assert found.counts.unfit == sum(length >= longest[-2] for length in longest), "said, never silent"
+
+
+def test_puzzles_that_were_never_asked_score_nothing(scripted: Any, tokenizer: Any) -> None:
+    solution = {"header": ["House", "Name"], "rows": [["1", "Ann"]]}
+    example = Example("z", "Who?", (), "Ann", meta={"solution": solution})
+    data = {"source": "zebra", "split": "test"}
+    task = TaskConfig.parse(
+        {"name": "z", "version": 1, "data": data, "judge": "zebra", "metrics": ["cell_accuracy"]}
+    )
+    scripted.config.max_position_embeddings = 1
+    found = evaluate(scripted, task, tokenizer=tokenizer, data=[example], progress=False)
+    assert found.counts.unfit == 1
+    assert found.metrics["cell_accuracy"].value == 0
+    assert found.metrics["cell_accuracy"].n == 1
+
+
+def test_a_refused_control_leaves_the_folder_free(
+    latent_model: Any, options: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="needs thoughts"):
+        evaluate(latent_model, **options, output=tmp_path, control="shuffled", thoughts=0)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    evaluate(latent_model, **options, output=tmp_path, control="shuffled", thoughts=1)
+
+
+def test_progress_is_for_terminals(
+    scripted: Any, options: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluate(scripted, **{**options, "progress": True})
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", ""), "a log file gets no empty lines"
 
 
 # ------------------------------------------------------------------------------------------------- with a real model

@@ -60,6 +60,9 @@ def test_metrics_damage_is_named(tmp_path: Path) -> None:
     file.write_text("{bad}\n" + file.read_text())
     with pytest.raises(DamagedFileError, match=r"metrics.jsonl, line 1"):
         read_metrics(run)
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(DamagedFileError, match="not UTF-8"):
+        read_metrics(run)
     with pytest.raises(MissingFileError, match="no such folder"):
         read_metrics(tmp_path / "absent")
 
@@ -82,6 +85,26 @@ def test_figures_hold_the_numbers(tmp_path: Path) -> None:
     assert b"loss: hidden" in first
     plot_runs([tmp_path / "a" / "run", tmp_path / "b" / "run"], tmp_path / "figures")
     assert (tmp_path / "figures/loss.svg").read_bytes() == first, "the same numbers give the same file"
+
+
+def test_panels_share_the_steps_and_name_only_visible_stages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plt = pytest.importorskip("matplotlib.pyplot")
+    drawn: list[Any] = []
+    monkeypatch.setattr(plt, "close", drawn.append)
+    rows = [*ROWS, {"step": 40, "stage": "mixed", "train_accuracy": 0.5, "validation_accuracy": 0.5}]
+    plot_runs([make_run(tmp_path / "run", rows=rows)], tmp_path / "figures")
+    limits = {axis.get_xlim() for figure in drawn for axis in figure.axes if axis.get_visible()}
+    assert len(limits) == 1, "numbers that begin late are drawn where they belong"
+    ((left, right),) = limits
+    assert left <= 0 < 40 <= right
+    for figure in drawn:
+        for axis in figure.axes:
+            assert all(left <= text.xy[0] <= right for text in axis.texts)
+    monkeypatch.undo()
+    for figure in drawn:
+        plt.close(figure)
 
 
 def test_nothing_to_draw_and_no_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -136,7 +136,14 @@ def test_metrics_have_their_keys_and_the_last_line_the_last_loss(make_recipe, tm
         "train_accuracy",
         "epoch",
     }
-    wanted |= {"learning_rate", "tokens_per_second", "grad_norm", "thought_rms_ratio", "thought_cosine", "thought_gap"}
+    wanted |= {
+        "learning_rate",
+        "tokens_per_second",
+        "grad_norm",
+        "thought_rms_ratio",
+        "thought_cosine",
+        "thought_gap",
+    }
     assert wanted <= rows[-1].keys()
     assert rows[-1]["loss"] == pytest.approx(
         rows[-1]["loss_ce"] + 0.3 * rows[-1]["loss_hidden"] + rows[-1]["loss_text"], rel=1e-5
