@@ -17,7 +17,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
-from latentthought.errors import ConfigError, MissingFileError, nearest
+from latentthought.errors import ConfigError, MissingFileError, nearest, unknown
 
 ConfigT = TypeVar("ConfigT", bound="Config")
 
@@ -25,7 +25,9 @@ ConfigT = TypeVar("ConfigT", bound="Config")
 class Config(BaseModel):
     """Base of every setting: immutable, no unknown keys, no lossy coercion (a bool is not an int, "3" is not 3)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, validate_default=True, allow_inf_nan=False
+    )
 
     @classmethod
     def parse(cls: type[ConfigT], values: Mapping[str, Any], where: str = "") -> ConfigT:
@@ -235,6 +237,10 @@ def _problem(cls: type[Config], path: str, items: list[tuple[Any, list[Any]]]) -
         return f"{path}: unknown key;{hint} allowed: {', '.join(sorted(known)) or 'none'}"
     if item["type"] == "missing":
         return f"{path}: required, and missing"
+    if item["type"] == "union_tag_invalid":
+        tag, key = item["ctx"]["tag"], item["ctx"]["discriminator"].strip("'")
+        allowed = re.findall(r"'([^']*)'", item["ctx"]["expected_tags"])
+        return f"{path}.{key}: {unknown(key, tag, allowed)}"
     messages = list(dict.fromkeys(other["msg"].removeprefix("Value error, ") for other, _ in items))
     message = " or ".join([messages[0], *(m.removeprefix("Input should be ") for m in messages[1:])])
     given = item["input"]

@@ -75,10 +75,11 @@ def load_recipe(path_or_name: str | Path, overrides: Iterable[str] = (), smoke: 
     Raises `ConfigError` with every problem at once, `MissingFileError` or `NotFoundError` for the file.
     """
     path = find_recipe(path_or_name)
+    overrides = list(overrides)
+    where = f"{path} with {' '.join(overrides)}" if overrides else str(path)
     values = _with_parents(path, ())
     values.setdefault("name", path.stem)
     values.pop("extends", None)  # merged in; a resolved recipe reads without its parent
-    overrides = list(overrides)
     values = apply_overrides(values, overrides)
     if smoke:
         # cut from the recipe as the overrides make it; they are laid over the cut once more, since they come last
@@ -87,13 +88,13 @@ def load_recipe(path_or_name: str | Path, overrides: Iterable[str] = (), smoke: 
             raise ConfigError(
                 f"{path}: smoke: expected a mapping of keys to values, got {type(extra).__name__}"
             )
-        values = merge(merge(values, smoke_changes(Recipe.parse(values, str(path)))), extra)
+        values = merge(merge(values, smoke_changes(Recipe.parse(values, where))), extra)
         values = apply_overrides(values, overrides)
         for part in ("each", "first", "last"):
             length = values["curriculum"][part]
             if isinstance(length, dict) and length.get("epochs") is not None:
                 length["steps"] = None  # epochs asked for in place of the cut's steps
-    return Recipe.parse(values, str(path))
+    return Recipe.parse(values, where)
 
 
 def smoke_changes(recipe: Recipe) -> dict[str, Any]:

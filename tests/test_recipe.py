@@ -149,3 +149,13 @@ def test_smoke_reads_a_recipe_that_only_the_overrides_complete(folder: Path) -> 
     write_yaml(folder / "open.yaml", {**BASE, "data": {"source": "file"}})
     recipe = load_recipe(folder / "open.yaml", ["data.path=rows.jsonl"], smoke=True)
     assert recipe.data.path == "rows.jsonl"
+
+
+def test_an_unknown_term_is_named_with_its_nearest_match() -> None:
+    with pytest.raises(ConfigError, match=r"objective\.0\.term: unknown term 'cee'\. Did you mean ce\?"):
+        load_recipe("quickstart", ["objective=[{term: cee}]"])
+
+
+def test_a_number_without_end_is_refused_and_the_override_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"training\.learning_rate=\.inf.*training\.learning_rate"):
+        load_recipe("quickstart", ["training.learning_rate=.inf"])

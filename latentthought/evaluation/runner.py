@@ -25,7 +25,7 @@ from latentthought.evaluation.generation import (
 )
 from latentthought.evaluation.judging import describe, judge
 from latentthought.evaluation.progress import Progress
-from latentthought.evaluation.provenance import git_state, recipe_of, versions
+from latentthought.evaluation.provenance import git_state, recipe_of, versions, weights_fingerprint
 from latentthought.evaluation.results import Results, correctness, result_folder, summarize
 from latentthought.evaluation.samples import Sample, SampleFile
 from latentthought.evaluation.statistics import paired_difference
@@ -221,6 +221,7 @@ class _Run:
             "control": decoding.control,
             "seed": decoding.seed,
             "model": self.name,
+            "weights": weights_fingerprint(self.model),
             "thoughts": decoding.thoughts
             if isinstance(decoding.thoughts, (int, type(None)))
             else str(decoding.thoughts),

@@ -88,12 +88,22 @@ def saving(
 
 
 def newest(run: Path, say: Callable[[str], None]) -> Path | None:
-    """The newest whole checkpoint of a run, or None. Says which ones it passed over, and why."""
+    """The newest whole checkpoint of a run, or None where there is none. Says which ones it passed over, and why.
+
+    Raises DamagedFileError when every one is damaged: to begin again over what is left of a run is for the user to decide.
+    """
+    passed_over: list[str] = []
     for folder in reversed(checkpoints_in(run)):
         problem = problem_with(folder)
         if problem is None:
+            for line in passed_over:
+                say(line)
             return folder
-        say(f"{folder.name} is passed over: {problem}")
+        passed_over.append(f"{folder.name} is passed over: {problem}")
+    if passed_over:
+        raise DamagedFileError(
+            f"{run}: no checkpoint to resume from: {'; '.join(passed_over)}. To begin again, give another --output"
+        )
     return None
 
 

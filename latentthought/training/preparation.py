@@ -47,7 +47,9 @@ class Prepared:
                 f" at most, until {stage.advance_at:.0%} of the rows are right" if stage.advance_at else ""
             )
             thoughts = self.recipe.curriculum.thoughts(number)
-            lines.append(f"stage {number:<4} {stage.name}: {steps:,} steps{early}, {thoughts} thoughts")
+            lines.append(
+                f"stage {number:<4} {stage.name}: {steps:,} steps{early}, {thoughts} thought{'' if thoughts == 1 else 's'}"
+            )
         lines.append(
             f"run        {self.plan.nominal_steps:,} steps of {self.recipe.training.batch_size} rows"
         )

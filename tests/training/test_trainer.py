@@ -267,6 +267,9 @@ def test_a_damaged_checkpoint_is_passed_over(make_recipe, tmp_path: Path) -> Non
         "checkpoint-6 is passed over: optimizer.pt is damaged (its hash differs)",
         "checkpoint-6 is passed over: it is not complete (no complete.json)",
     ]
+    (before / "complete.json").unlink()
+    with pytest.raises(DamagedFileError, match=r"no checkpoint to resume from.*checkpoint-6.*checkpoint-4"):
+        checkpoints.newest(run, said.append)
 
 
 def test_old_checkpoints_go(make_recipe, tmp_path: Path) -> None:
