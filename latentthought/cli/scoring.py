@@ -53,21 +53,20 @@ def _validation_rows(
     from latentthought.data.sources import SourceConfig, load_examples
 
     limit = recipe.evaluation.limit
-    own = task.data.replace(split="validation", path=None, limit=limit)
-    given = {name: getattr(recipe.data, name) for name in ("source", "fields", "options", "on_bad_row")}
-    trained_on = SourceConfig(**given, split="validation", limit=limit)
-    configs = [trained_on] if own.source == trained_on.source else [own, trained_on]
-    for config in configs:
-        if config.source == "file":
+    wanted = {task.data.source: task.data, recipe.data.source: recipe.data}
+    for source, settings in wanted.items():
+        if source == "file":  # one file has one part: the rows that are trained on
             continue
+        given = {name: getattr(settings, name) for name in ("source", "fields", "options", "on_bad_row")}
+        config = SourceConfig(**given, split="validation", limit=limit)
         try:
             return load_examples(config, seed=recipe.seed, smoke=smoke)
         except (NotFoundError, HubUnreachableError):
             continue
-    tried = " nor ".join(config.source for config in configs)
+    tried = " nor ".join(wanted)
     say(
         f"validation  none: neither {tried} has validation rows here"
-        if len(configs) > 1
+        if len(wanted) > 1
         else f"validation  none: {tried} has no validation rows here"
     )
     return None

@@ -81,13 +81,6 @@ class MixSchedule(Config):
         span = self.steps if self.steps is not None else stage_steps - 1
         return self.at(step / span if span > 0 else 1.0)
 
-    @property
-    def is_zero(self) -> bool:
-        """True when the ratio is 0 throughout, so that no feedback pass is needed."""
-        if self.kind == "piecewise":
-            return all(ratio == 0 for _, ratio in self.points)
-        return self.end == 0 and (self.kind == "constant" or self.start == 0)
-
     def _between_points(self, p: float) -> float:
         (left, ratio), *rest = self.points
         if p <= left:

@@ -178,3 +178,23 @@ def test_closed_pipe_is_quiet() -> None:
     done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True)
     assert "Traceback" not in done.stderr
     assert done.stdout.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("rows", "word"),
+    [(None, "data.path: no such file"), ('{"question": "q"}\n', "line 1: field 'answer' is missing")],
+    ids=["missing-file", "bad-row"],
+)
+def test_ones_own_file_is_blamed_and_nothing_is_left(
+    rows: str | None,
+    word: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    data, output = tmp_path / "rows.jsonl", tmp_path / "run"
+    if rows is not None:
+        data.write_text(rows, encoding="utf-8")
+    code = main(["train", "quickstart", "data.source=file", f"data.path={data}", "--output", str(output)])
+    assert code == 2
+    assert word in capsys.readouterr().err
+    assert not output.exists()

@@ -57,14 +57,6 @@ def test_a_number_is_a_constant():
     assert [schedule.at(p) for p in (0.0, 0.5, 1.0)] == [0.3, 0.3, 0.3]
 
 
-def test_zero_throughout_is_known():
-    assert MixSchedule.constant(0.0).is_zero
-    assert not MixSchedule(kind="linear").is_zero
-    assert MixSchedule(kind="linear", end=0.0).is_zero
-    assert not MixSchedule(kind="linear", start=0.5, end=0.0).is_zero
-    assert MixSchedule(kind="piecewise", points=((0.0, 0.0), (1.0, 0.0))).is_zero
-
-
 @pytest.mark.parametrize(
     ("values", "word"),
     [
