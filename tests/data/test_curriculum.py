@@ -201,7 +201,7 @@ def test_stages_can_be_given_as_objects():
 def test_soft_mix_has_three_phases():
     text, transition, mixed = curriculum("soft_mix", mix=0.6).expand()
     assert [stage.name for stage in (text, transition, mixed)] == ["text", "transition", "mixed"]
-    assert text.mix.is_zero and text.feedback == "single_pass"
+    assert text.mix == MixSchedule.constant(0.0) and text.feedback == "single_pass"
     assert (transition.mix.kind, transition.mix.at(0), transition.mix.at(1)) == ("linear", 0.0, 0.6)
     assert mixed.mix == MixSchedule.constant(0.6)
 
