@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from latentthought.data.example import Example
 from latentthought.grading import Extraction, GradePolicy, Verdict, extract_answer, normalize
-from latentthought.grading.extraction import NO_ANSWER, cut_reasoning
+from latentthought.grading.extraction.rules import NO_ANSWER, cut_reasoning
 
 _CLAIM = r"(?P<name{0}>\w+) is (?P<not{0}>not )?a (?P<kind{0}>knight|knave)\b"
 _CLAUSE = re.compile(

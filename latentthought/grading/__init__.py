@@ -4,10 +4,11 @@ Every scan is linear in the text and every number is bounded before it becomes o
 milliseconds and `1E999999999` costs nothing.
 """
 
-from latentthought.grading.equivalence import equivalent
-from latentthought.grading.extraction import Extraction, extract_answer
-from latentthought.grading.normalization import normalize
+from latentthought.grading.equivalence.ladder import equivalent
+from latentthought.grading.extraction.rules import Extraction, extract_answer
+from latentthought.grading.grader import grade
+from latentthought.grading.normalization.plain import normalize
 from latentthought.grading.policy import GradePolicy
-from latentthought.grading.verdict import Verdict, grade
+from latentthought.grading.verdict import Verdict
 
 __all__ = ["Extraction", "GradePolicy", "Verdict", "equivalent", "extract_answer", "grade", "normalize"]

@@ -8,11 +8,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 from latentthought.errors import ConfigError, nearest
 
 PERCENT_RULES = ("either", "sign", "value")
+SYMBOLIC_STAGES = ("own", "math-verify", "none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,33 +23,48 @@ class GradePolicy:
 
     strict: only `\\boxed` and `\\fbox` count as an answer; without a box the verdict is ungradable.
     precision: significant digits to which a rounded decimal must agree with the exact value (3: 0.333 is 1/3, 0.33 is
-        not; 18.01 is never 18). None: numbers must be equal.
+        not; 18.01 is never 18); or a relative tolerance below 1 (0.01: within one percent). None: numbers must be equal.
+    simplified: an answer must be as simple as it can be written (2/4, sqrt(8) and 2+3 do not count).
+    symbolic: who compares algebra: `own` (the parser and algebra here), `math-verify` (asked last, in a killable process,
+        about what `own` calls different; an extra), or `none` (text, numbers and lists only).
     percent: `sign` (50% is 50), `value` (50% is 0.5), or `either`.
     ordered: None (tuples and intervals are ordered, sets and bare lists are not), or one rule for all of them.
-    choices: option texts of a multiple-choice question, A first; letter and text then stand for each other.
+    choices: option texts of a multiple-choice question, A first (or letter -> text); letter and text then stand for each
+        other.
     units: a unit beside a number may be left out (`18 dollars` is 18); two different units never agree.
     maximum_length: characters beyond which an answer is compared as raw text only.
     """
 
     strict: bool = False
-    precision: int | None = 3
+    precision: int | float | None = 3
     percent: str = "either"
     ordered: bool | None = None
+    simplified: bool = False
+    symbolic: str = "own"
     choices: tuple[str, ...] = ()
     units: bool = True
     maximum_length: int = 2000
 
     def __post_init__(self) -> None:
-        flags = {"strict": self.strict, "units": self.units}
+        if isinstance(self.choices, Mapping):
+            object.__setattr__(self, "choices", tuple(text for _, text in sorted(self.choices.items())))
+        flags = {"strict": self.strict, "units": self.units, "simplified": self.simplified}
         problems = [
             f"{name}: true or false (got {flag!r})"
             for name, flag in flags.items()
             if not isinstance(flag, bool)
         ]
-        if self.precision is not None and (type(self.precision) is not int or not 1 <= self.precision <= 15):
-            problems.append(f"precision: a number of digits from 1 to 15, or null (got {self.precision!r})")
+        digits = type(self.precision) is int and 1 <= self.precision <= 15
+        tolerance = type(self.precision) is float and 0 < self.precision < 1
+        if not (self.precision is None or digits or tolerance):
+            problems.append(
+                "precision: a number of digits from 1 to 15, a relative tolerance between 0 and 1, or null "
+                f"(got {self.precision!r})"
+            )
         if self.percent not in PERCENT_RULES:
             problems.append(f"percent: one of {', '.join(PERCENT_RULES)} (got {self.percent!r})")
+        if self.symbolic not in SYMBOLIC_STAGES:
+            problems.append(f"symbolic: one of {', '.join(SYMBOLIC_STAGES)} (got {self.symbolic!r})")
         if self.ordered not in (None, True, False):
             problems.append(f"ordered: true, false or null (got {self.ordered!r})")
         if type(self.maximum_length) is not int or self.maximum_length < 1:
@@ -57,6 +74,17 @@ class GradePolicy:
         if problems:
             raise ConfigError("grading policy: " + "; ".join(problems))
         object.__setattr__(self, "choices", tuple(self.choices))
+
+    @property
+    def tolerance(self) -> Fraction:
+        """Relative difference within which a rounded decimal still is the exact value; 0 when numbers must be equal."""
+        if self.precision is None:
+            return Fraction(0)
+        return (
+            Fraction(1, 10**self.precision)
+            if isinstance(self.precision, int)
+            else Fraction(str(self.precision))
+        )
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> GradePolicy:

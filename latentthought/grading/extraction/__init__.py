@@ -1,0 +1,1 @@
+"""Where in a text the answer is."""

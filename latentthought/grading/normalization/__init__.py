@@ -1,0 +1,1 @@
+"""One plain form for every way of writing an answer; numbers and units out of it."""
