@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
+from pathlib import Path
 
 from latentthought.cli.parser import Parser
 
 DESCRIPTION = (
-    "The paired difference in accuracy between two runs, task by task, with its 95 % interval and McNemar's exact p-value.\n"
+    "The paired differences between two runs, task by task: accuracy, and what else both measured (pass@k, maj@k, ...), each\n"
+    "with its 95 % interval and a p-value (McNemar's exact test; a sign-flip test for several samples a question).\n"
     "A RUN is a run folder, a folder of results, or a results.json."
 )
 
@@ -16,17 +17,28 @@ DESCRIPTION = (
 def add_arguments(parser: Parser) -> None:
     parser.add_argument("run_a", metavar="RUN_A")
     parser.add_argument("run_b", metavar="RUN_B")
+    parser.add_argument(
+        "--output", metavar="FILE", help="write it to FILE.md, FILE.html or FILE.json as well"
+    )
     parser.add_argument("--json", action="store_true", help="print as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
     from latentthought.evaluation import compare, render_comparison
+    from latentthought.reporting.comparison import check_format, to_json, write_comparison
 
+    output = Path(args.output) if args.output else None
+    if output:
+        check_format(output)
     comparisons = compare(args.run_a, args.run_b)
     if args.json:
-        print(json.dumps([comparison.dump() for comparison in comparisons], indent=2))
-        return 0
-    from latentthought.cli.console import console
+        print(to_json(comparisons))
+    else:
+        from latentthought.cli.console import console
 
-    console().print(render_comparison(comparisons, args.run_a, args.run_b))
+        console().print(render_comparison(comparisons, args.run_a, args.run_b))
+    if output:
+        written = write_comparison(output, comparisons, args.run_a, args.run_b)
+        if not args.json:  # standard output is the JSON then, and nothing else
+            print(f"written to {written}")
     return 0

@@ -1,20 +1,35 @@
-"""Two runs on the same questions: the paired difference, not two intervals held side by side."""
+"""Two runs on the same questions: the paired difference, not two intervals held side by side.
+
+Accuracy is compared over all samples that either run has. With several samples a question on both sides, pass@k and maj@k are
+compared too, each at the same k (the expectation over subsets makes runs of different sizes comparable). Answers vote together
+under the policy that the results name; option texts of single rows are not in a results folder, so an option's letter and its
+text count as two wrong answers there.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from latentthought.config import Config
-from latentthought.errors import DataError, MissingFileError
-from latentthought.evaluation.results import Results, correctness, find_results, keyed, percent, plain_table
-from latentthought.evaluation.samples import SAMPLES, read_samples
-from latentthought.evaluation.statistics import PairedDifference, paired_difference
+from latentthought.errors import ConfigError, DataError, MissingFileError
+from latentthought.evaluation.measures import correctness, measure
+from latentthought.evaluation.results import Costs, Results, find_results, keyed
+from latentthought.evaluation.samples import SAMPLES, Sample, read_samples
+from latentthought.evaluation.statistics import PairedDifference, Values, paired_difference
+from latentthought.evaluation.tables import p_value, percent, plain_table, signed
+from latentthought.grading import GradePolicy
+
+HEADINGS = ("task", "control", "metric", "A", "B", "A - B (95 %)", "only A / only B", "p", "questions")
+COST_HEADINGS = ("task", "control", "thoughts A", "B", "tokens A", "B", "ms A", "B")
 
 
 class Comparison(Config):
-    """One task, run A against run B. unmatched: questions that only one of the runs has, left out of the difference."""
+    """One task, run A against run B. unmatched: questions that only one of the runs has, left out of every difference.
+
+    metrics: the same for other metrics that both have (pass@k, maj@k, shares of right cells). costs_a, costs_b: beside them.
+    """
 
     task: str
     version: int
@@ -22,6 +37,16 @@ class Comparison(Config):
     control_b: str
     difference: PairedDifference
     unmatched: int
+    metrics: dict[str, PairedDifference] = {}
+    costs_a: Costs
+    costs_b: Costs
+
+    @property
+    def control(self) -> str:
+        """The control of both, or `a / b`."""
+        if self.control_a == self.control_b:
+            return self.control_a
+        return f"{self.control_a} / {self.control_b}"
 
 
 def compare(run_a: str | Path, run_b: str | Path) -> list[Comparison]:
@@ -40,6 +65,8 @@ def compare(run_a: str | Path, run_b: str | Path) -> list[Comparison]:
                 f"{run}: no results.json here or below; run `latentthought evaluate` on it first"
             )
         sides.append(keyed(found))
+        if len(sides[-1]) < len(found):
+            raise DataError(f"{run}: several runs lie below it; name one of them ({_first_twice(found)})")
     a, b = sides
     if len(a) == len(b) == 1:
         pairs = [(next(iter(a.values())), next(iter(b.values())))]
@@ -71,47 +98,113 @@ def _compare(path_a: Path, a: Results, path_b: Path, b: Results) -> Comparison:
         control_b=b.control,
         difference=paired_difference(right_a, right_b),
         unmatched=len(right_a.keys() ^ right_b.keys()),
+        metrics=_metrics(a, samples_a, b, samples_b),
+        costs_a=a.costs,
+        costs_b=b.costs,
     )
 
 
-def render_comparison(comparisons: Iterable[Comparison], name_a: str = "A", name_b: str = "B") -> Any:
-    """A rich table: a line per task and control."""
-    table = plain_table(f"A: {name_a}\nB: {name_b}")
-    for column in ("task", "control"):
-        table.add_column(column)
-    for column in (
-        "A",
-        "B",
-        "A - B",
-        "95 % interval",
-        "only A",
-        "only B",
-        "p (McNemar)",
-        "questions",
-        "unmatched",
-    ):
-        table.add_column(column, justify="right")
-    for found in comparisons:
-        d = found.difference
-        control = (
-            found.control_a
-            if found.control_a == found.control_b
-            else f"{found.control_a} / {found.control_b}"
-        )
-        table.add_row(
+def _metrics(
+    a: Results, samples_a: Sequence[Sample], b: Results, samples_b: Sequence[Sample]
+) -> dict[str, PairedDifference]:
+    """The paired differences of all metrics but accuracy (and avg@k, which is the same) that both runs have."""
+    # a score is in the samples whatever the results call it, and an "@" is made from them
+    scores = [{name for sample in samples for name in sample.scores} for samples in (samples_a, samples_b)]
+    names = sorted(scores[0] & scores[1])
+    values_a = _measured(a, samples_a, names)
+    values_b = _measured(b, samples_b, names)
+    shared = [
+        name
+        for name, values in values_a.items()
+        if not name.startswith("avg@") and values.keys() & values_b.get(name, {}).keys()
+    ]
+    return {name: paired_difference(values_a[name], values_b[name]) for name in shared}
+
+
+def _measured(results: Results, samples: Sequence[Sample], names: Iterable[str]) -> dict[str, Values]:
+    try:
+        policy = GradePolicy.parse(results.grading.get("policy", {}))
+    except ConfigError:  # written by another version, with other settings
+        policy = GradePolicy()
+    return dict(measure(samples, names, lambda _: policy))
+
+
+def rows_of(comparisons: Iterable[Comparison]) -> list[tuple[str, ...]]:
+    """The comparisons as texts, under `HEADINGS`: a line per task, control and metric."""
+    return [
+        (
             found.task,
-            control,
+            found.control,
+            metric,
             percent(d.a),
             percent(d.b),
-            f"{100 * d.difference:+.1f}",
-            f"{100 * d.low:+.1f} to {100 * d.high:+.1f}",
-            "" if d.only_a is None else str(d.only_a),
-            "" if d.only_b is None else str(d.only_b),
-            "" if d.p_value is None else f"{d.p_value:.2g}",
+            signed(d),
+            "" if d.only_a is None else f"{d.only_a} / {d.only_b}",
+            p_value(d.p_value),
             str(d.n),
-            str(found.unmatched),
         )
-    return table
+        for found in comparisons
+        for metric, d in {"accuracy": found.difference, **found.metrics}.items()
+    ]
+
+
+def costs_of(comparisons: Iterable[Comparison]) -> list[tuple[str, ...]]:
+    """What an answer cost in either run, as texts under `COST_HEADINGS`."""
+    return [
+        (
+            found.task,
+            found.control,
+            *(
+                f"{getattr(costs, name):.1f}"
+                for name in ("thoughts", "tokens", "milliseconds")
+                for costs in (found.costs_a, found.costs_b)
+            ),
+        )
+        for found in comparisons
+    ]
+
+
+def remarks_on(comparisons: Iterable[Comparison]) -> list[str]:
+    """What a reader of the tables must know: which test, and the questions that were left out."""
+    comparisons = list(comparisons)
+    tests = {d.test for found in comparisons for d in (found.difference, *found.metrics.values())}
+    named = {"mcnemar": "McNemar's exact test", "sign-flip": "a sign-flip test of the questions' differences"}
+    remarks = [f"p is from {' or '.join(named[test] for test in sorted(tests))}, two-sided."] if tests else []
+    remarks += [
+        f"{found.task} ({found.control}): {found.unmatched} questions are in one run only and were left out."
+        for found in comparisons
+        if found.unmatched
+    ]
+    return remarks
+
+
+def render_comparison(comparisons: Iterable[Comparison], name_a: str = "A", name_b: str = "B") -> Any:
+    """A rich group of tables: a line per task, control and metric, then the costs of both runs."""
+    from rich.console import Group
+    from rich.markup import escape
+
+    comparisons = list(comparisons)
+    table = plain_table(f"A: {name_a}\nB: {name_b}")
+    for column in HEADINGS:
+        table.add_column(column, justify="left" if column in HEADINGS[:3] else "right", no_wrap=True)
+    for row in rows_of(comparisons):
+        table.add_row(*map(escape, row))
+    costs = plain_table("costs of an answer")
+    for column in COST_HEADINGS:
+        costs.add_column(column, justify="left" if column in COST_HEADINGS[:2] else "right")
+    for row in costs_of(comparisons):
+        costs.add_row(*map(escape, row))
+    return Group(table, costs, *map(escape, remarks_on(comparisons)))
+
+
+def _first_twice(found: Mapping[Path, Results]) -> str:
+    """The first two files that hold the same task under the same control."""
+    known: dict[tuple[str, str], Path] = {}
+    for path, row in found.items():
+        other = known.setdefault((row.task, row.control), path)
+        if other != path:
+            return f"{row.task}/{row.control} is in {other} and in {path}"
+    return ""
 
 
 def _listed(side: dict[tuple[str, str], Any]) -> str:
