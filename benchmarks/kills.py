@@ -1,11 +1,13 @@
-"""Kill a training run with SIGKILL at random moments, resume it each time, and compare with the run that was left alone.
+"""Kill a run with SIGKILL at random moments, resume it each time, and compare with the run that was left alone.
 
     python -m benchmarks.kills --kills 10
     python -m benchmarks.kills --kills 50 RECIPE key=value ...
+    python -m benchmarks.kills --evaluate runs/mine --task gsm8k,prosqa --limit 200 --kills 5 --processes 1,2
 
 Three of ten kills strike while the program is still starting (reading data, building the model, loading the checkpoint), the
 others at a random time after a random step, in the middle of a step, of a line of metrics or of a checkpoint. The weights and
 the metrics of both runs have to be equal to the last bit; the last line of the output says so, and the exit code is 1 if not.
+With --evaluate, a finished run is evaluated under kills instead (evaluation_kills.py): the samples have to be equal.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+from benchmarks.evaluation_kills import kill_task
 
 STARTING_SHARE = 0.3
 # long enough to be hit: the six stages of the quickstart, 40 steps each
@@ -115,8 +119,24 @@ def main() -> int:
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--evaluate", metavar="MODEL", help="kill evaluations of this model instead of a training run"
+    )
+    parser.add_argument("--task", default="hops", metavar="A,B,...", help="the tasks to evaluate")
+    parser.add_argument("--limit", default="200", help="rows of a task")
+    parser.add_argument(
+        "--processes", default="1", metavar="N,M,...", help="numbers to choose from at every start"
+    )
     args = parser.parse_args()
     rng = random.Random(args.seed)
+    if args.evaluate:
+        counts = [int(count) for count in args.processes.split(",")]
+        changes = [text for text in (args.recipe, *args.overrides) if "=" in text]
+        options = ["--limit", args.limit, "--batch-size", "4", *changes]
+        tasks = args.task.split(",")
+        equal = [kill_task(args.evaluate, task, options, args.kills, counts, rng) for task in tasks]
+        print(f"{sum(equal)} of {len(tasks)} tasks with the samples of the run that was left alone")
+        return 0 if all(equal) else 1
     overrides = args.overrides or SMOKE
     with tempfile.TemporaryDirectory() as folder:
         whole, killed = Path(folder) / "whole", Path(folder) / "killed"

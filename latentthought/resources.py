@@ -15,6 +15,9 @@ from pathlib import Path
 from latentthought.errors import MissingFileError, NotFoundError, nearest, unknown
 
 _SUFFIXES = (".yaml", ".yml")
+# folders of `evals/` whose files are no tasks of ours
+_LM_EVAL, _SUITES = "lm_eval", "suites"
+_OTHER_KINDS = {"evals": (_LM_EVAL, _SUITES)}
 
 
 def find_recipe(name: str | Path) -> Path:
@@ -38,6 +41,21 @@ def list_recipes() -> list[str]:
 def list_tasks() -> list[str]:
     """Names of the shipped evaluation tasks, sorted."""
     return sorted(_named("evals"))
+
+
+def find_suite(name: str | Path) -> Path:
+    """The file of a suite of tasks given by name (`logic`) or path; errors as in `find_recipe`."""
+    return _find("suite", f"evals/{_SUITES}", name)
+
+
+def list_suites() -> list[str]:
+    """Names of the shipped suites, sorted."""
+    return sorted(_named(f"evals/{_SUITES}"))
+
+
+def lm_eval_folder() -> Path:
+    """The folder of our tasks in the form of lm-evaluation-harness."""
+    return _root("evals") / _LM_EVAL
 
 
 def _find(kind: str, folder: str, name: str | Path) -> Path:
@@ -65,8 +83,12 @@ def _hint(path: Path, shipped: dict[str, Path]) -> str:
 
 def _named(folder: str) -> dict[str, Path]:
     """Name -> file for everything below the shipped folder."""
-    root = _root(folder)
-    return {file.relative_to(root).with_suffix("").as_posix(): file for file in _yaml_files(root, "**/*")}
+    top, _, below = folder.partition("/")
+    root, others = _root(top) / below, _OTHER_KINDS.get(folder, ())
+    found = {file.relative_to(root): file for file in _yaml_files(root, "**/*")}
+    return {
+        path.with_suffix("").as_posix(): file for path, file in found.items() if path.parts[0] not in others
+    }
 
 
 def _yaml_files(root: Path, pattern: str = "*") -> list[Path]:

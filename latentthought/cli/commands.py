@@ -19,6 +19,7 @@ COMMANDS = {
     "evaluate": "score a model on a task, with controls",
     "grade": "grade a samples file again, without generating",
     "compare": "the paired difference between two results, with its interval",
+    "lm-eval": "lm-evaluation-harness with this package's models and tasks in it",
     "export": "write a plain Hugging Face model",
     "plot": "training curves, mix ratio and scale of runs",
     "recipes": "list the recipes, or print one",
@@ -49,7 +50,7 @@ def run(arguments: Sequence[str]) -> int:
         hint = f"; did you mean {close[0]}?" if close else ""
         kind = "option" if name.startswith("-") else "command"
         raise UsageError(f"unknown {kind} {name!r}{hint}\ncommands: {', '.join(COMMANDS)}")
-    module = importlib.import_module(f"latentthought.cli.{name}")
+    module = importlib.import_module(f"latentthought.cli.{name.replace('-', '_')}")
     parser = Parser(name, module.DESCRIPTION, getattr(module, "EPILOG", None))
     module.add_arguments(parser)
     return module.run(parser.read(rest))

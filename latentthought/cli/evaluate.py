@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from latentthought.cli.models import MODEL_HELP, add_model_options, load
+from latentthought.cli.outcome import finish, show, with_contamination
 from latentthought.cli.parser import (
     Parser,
     UsageError,
@@ -16,6 +21,13 @@ from latentthought.cli.parser import (
     share,
     thoughts_argument,
 )
+from latentthought.errors import MissingFileError
+
+if TYPE_CHECKING:
+    from latentthought.data.example import ExampleSet
+    from latentthought.evaluation import Results, TaskConfig
+    from latentthought.evaluation.distributed import Group
+    from latentthought.model.loading import LoadedModel
 
 DESCRIPTION = """Score a model on a task. The controls take the meaning out of the thoughts and leave the rest as it is:
   no-thought  the delimiters with nothing between      shuffled  another question's thoughts
@@ -24,16 +36,30 @@ What accuracy is left under them was not the thoughts' doing."""
 EPILOG = """examples:
   latentthought evaluate runs/my-run --task gsm8k --limit 200
   latentthought evaluate runs/my-run --task prosqa --control all
-  latentthought evaluate owner/model --task math500 --output results/their-model"""
+  latentthought evaluate owner/model --task math500 chat=true few_shot.count=4 --output results/their-model
+  latentthought evaluate runs/my-run --task file --data rows.jsonl --field question=problem --field answer=gold.value
+  latentthought evaluate runs/my-run --suite logic --samples 8
+  torchrun --nproc-per-node 4 -m latentthought evaluate runs/my-run --task gsm8k"""
 CONTROLS = ("none", "no-thought", "pause", "shuffled", "noised", "all")
 
 
 def add_arguments(parser: Parser) -> None:
     parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
     parser.add_argument(
-        "--task", metavar="NAME", required=True, help="a task's name (latentthought tasks) or YAML file"
+        "overrides", metavar="KEY=VALUE", nargs="*", help="changes to the task: dotted keys, YAML values"
     )
+    parser.add_argument(
+        "--task", metavar="NAME[,NAME...]", help="tasks by name (latentthought tasks) or YAML file"
+    )
+    parser.add_argument("--suite", metavar="NAME", help="the tasks of a suite, by name or YAML file")
     parser.add_argument("--data", metavar="FILE", help="other rows, in the form of the task's source")
+    parser.add_argument(
+        "--field",
+        metavar="NAME=COLUMN",
+        action="append",
+        default=[],
+        help="what the source calls NAME is COLUMN in the file (a.b: nested); may be repeated",
+    )
     parser.add_argument("--limit", metavar="N", type=positive, help="the first N rows only")
     parser.add_argument(
         "--samples", metavar="K", type=positive, default=1, help="answers a question (default: 1)"
@@ -65,36 +91,125 @@ def add_arguments(parser: Parser) -> None:
     )
     parser.add_argument("--resume", action="store_true", help="go on with what the output folder holds")
     parser.add_argument(
+        "--train-data",
+        metavar="WHAT",
+        help="look for the questions in what the model was trained on: a recipe, a run folder, a file of rows, or a source",
+    )
+    parser.add_argument(
         "--smoke", action="store_true", help="a few rows that the task's source makes itself; offline"
     )
     add_model_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
+    from latentthought.evaluation.distributed import Group, StoppedElsewhere
+
+    group = Group.join()
+    try:
+        with group.guard():
+            _run(args, group)
+    except StoppedElsewhere as error:  # which has been said where it happened
+        return error.exit_code
+    return 0
+
+
+def _run(args: argparse.Namespace, group: Group) -> None:
     refuse_greedy_samples(args)
-    from latentthought.evaluation.tasks import load_task
-
-    task = load_task(args.task)  # a mistyped name should not wait for a model to load
     if args.data and not Path(args.data).exists():
-        from latentthought.errors import MissingFileError
-
         raise MissingFileError(f"--data {args.data}: no such file")
-    loaded = load(args.model, args.device, args.dtype)
+    tasks = _tasks(args)  # a mistyped name should not wait for a model to load
+    from latentthought.cli.training_rows import training_rows
+    from latentthought.evaluation.tasks import load_data
+    from latentthought.model.loading import locate
+
+    locate(args.model)
+
+    limit = args.limit or (16 if args.smoke else None)
+    rows = [load_data(task, None, limit, seed=args.seed, smoke=args.smoke) for task in tasks]
+    training = training_rows(args.train_data) if args.train_data and group.first else ()
+    loaded = load(args.model, args.device or group.device, args.dtype)
     output = Path(args.output) if args.output else loaded.run
-    if args.resume and output is None:
+    if output is None and (args.resume or group.count > 1):
+        why = "--resume" if args.resume else "an evaluation by several processes"
+        raise UsageError(f"{why} needs --output DIR: MODEL is not a run folder, so its results are not kept")
+    if output is not None and not args.resume and group.first:
+        _require_free(args, tasks, output)
+    group.exchange()
+    with ExitStack() as stack:
+        folder = output or Path(stack.enter_context(TemporaryDirectory(prefix="latentthought-")))
+        found = []
+        for task, examples in zip(tasks, rows, strict=True):
+            results = _evaluate(args, group, loaded, task, examples, folder)
+            if group.first:
+                if args.train_data:
+                    results = with_contamination(results, examples, training, args.train_data, folder)
+                show(results)
+            found.append(results)
+        if group.first:
+            suite = Path(args.suite).stem if args.suite else None
+            finish(found, suite, folder, kept=output is not None, smoke=args.smoke)
+
+
+def _require_free(args: argparse.Namespace, tasks: list[TaskConfig], output: Path) -> None:
+    """Refuse folders that are in use before hours are spent on the tasks in front of them."""
+    from latentthought.evaluation.results import result_folder
+    from latentthought.evaluation.samples import require_free
+
+    for task in tasks:
+        for control in CONTROLS[:-1] if args.control == "all" else (args.control,):
+            require_free(result_folder(output, task.name, control))
+
+
+def _tasks(args: argparse.Namespace) -> list[TaskConfig]:
+    """The tasks that are asked for, with what the command line changes in them."""
+    from latentthought.evaluation.suites import SuiteConfig, load_suite
+
+    if bool(args.task) == bool(args.suite):
         raise UsageError(
-            "--resume needs --output DIR: MODEL is not a run folder, so its results were not kept"
+            "say what to evaluate on: --task NAME or --suite NAME (latentthought tasks lists them)"
         )
+    overrides = list(args.overrides)
+    for text in overrides:
+        if "=" not in text:
+            raise UsageError(
+                f"unexpected argument {text!r}: after the model come KEY=VALUE changes and --options"
+            )
+    if args.suite:
+        suite = load_suite(args.suite)
+    else:
+        names = [name.strip() for name in args.task.split(",")]
+        suite = SuiteConfig.parse({"name": "tasks", "tasks": names}, "--task")
+    if (args.data or args.field) and len(suite.tasks) > 1:
+        raise UsageError("--data and --field are about the rows of one task; several are asked for")
+    if args.data:
+        overrides.append(f"data.path={json.dumps(args.data, ensure_ascii=False)}")
+    for text in args.field:
+        name, separator, column = text.partition("=")
+        if not (name and separator and column):
+            raise UsageError(f"--field {text!r}: expected NAME=COLUMN, for example question=problem")
+        overrides.append(f"data.fields.{name}={json.dumps(column, ensure_ascii=False)}")
+    tasks = suite.load(overrides)
+    for task in tasks:
+        if task.data.source == "file" and not task.data.path and not args.smoke:
+            raise UsageError(f"task {task.name!r} has no rows of its own: give --data FILE")
+    return tasks
 
-    from latentthought.cli.console import console
-    from latentthought.evaluation import evaluate, render, render_groups
 
-    results = evaluate(
+def _evaluate(
+    args: argparse.Namespace,
+    group: Group,
+    loaded: LoadedModel,
+    task: TaskConfig,
+    examples: ExampleSet,
+    folder: Path,
+) -> Results:
+    from latentthought.evaluation import evaluate
+
+    return evaluate(
         loaded.model,
         task,
         tokenizer=loaded.tokenizer,
-        data=args.data,
-        limit=args.limit or (16 if args.smoke else None),
+        data=examples,
         thoughts=args.thoughts,
         mix_ratio=args.mix,
         control=args.control,
@@ -102,20 +217,9 @@ def run(args: argparse.Namespace) -> int:
         temperature=args.temperature or None,
         batch_size=args.batch_size,
         max_new_tokens=args.max_new_tokens,
-        output=output,
+        output=folder,
         resume=args.resume,
         seed=args.seed,
         smoke=args.smoke,
+        group=group,
     )
-
-    console().print(render(results.controls.values() if results.controls else [results]))
-    if results.counts.unfit:
-        asked = sum((results.counts.correct, results.counts.wrong, results.counts.ungradable))
-        print(
-            f"{results.counts.unfit} of {asked} prompts do not fit into the context with their thoughts: counted as wrong"
-        )
-    for table in render_groups(results):
-        console().print(table)
-    if output is not None:
-        print(f"results in {output / 'results' / task.name}")
-    return 0

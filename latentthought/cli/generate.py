@@ -199,7 +199,7 @@ def _batch(
 
 def _room(model: Any, prompt: Sequence[int], request: Request, args: argparse.Namespace) -> int:
     """New tokens that the context has room for after a prompt and its thoughts."""
-    from latentthought.evaluation.generation import context_of
+    from latentthought.evaluation.models import context_of
     from latentthought.model.policy import read_thoughts
 
     context = context_of(model)

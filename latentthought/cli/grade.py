@@ -1,4 +1,4 @@
-"""`latentthought grade`: judge the completions of a samples file again, without generating."""
+"""`latentthought grade`: judge a file of predictions, or the completions of an evaluation again, without generating."""
 
 from __future__ import annotations
 
@@ -8,34 +8,68 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from latentthought.cli.parser import Parser, natural
-from latentthought.errors import DataError, MissingFileError
+from latentthought.cli.parser import Parser, UsageError, natural
+from latentthought.errors import DataError, MissingFileError, UserError
 
 DESCRIPTION = (
     "Judge the completions of a samples.jsonl again with the grader and the task as they are now, and show what changed.\n"
-    "Nothing is overwritten: --output DIR writes the samples and results anew."
+    "With --gold and --prediction: judge any file of rows (JSON lines, JSON, CSV, Parquet).\n"
+    "Nothing is overwritten: --output DIR writes what was found anew."
 )
+EPILOG = """examples:
+  latentthought grade runs/my-run/results/gsm8k/none
+  latentthought grade answers.jsonl --gold answer --prediction response.text --policy precision=null --output graded"""
 
 
 def add_arguments(parser: Parser) -> None:
-    parser.add_argument("file", metavar="FILE", help="a samples.jsonl, or the folder it lies in")
-    parser.add_argument("--task", metavar="NAME", help="judge by this task (default: the one in the file)")
     parser.add_argument(
+        "file", metavar="FILE", help="a samples.jsonl, the folder it lies in, or any file of rows"
+    )
+    rows = parser.add_argument_group("any file of rows")
+    rows.add_argument("--gold", metavar="FIELD", help="the right answer; a.b leads into nested data")
+    rows.add_argument("--prediction", metavar="FIELD", help="the completion or bare answer to be judged")
+    rows.add_argument(
+        "--choices", metavar="FIELD", help="option texts, where letter and text stand for each other"
+    )
+    rows.add_argument(
+        "--policy",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="how answers are compared (strict, precision, percent, ordered, simplified, symbolic, units); may be repeated",
+    )
+    again = parser.add_argument_group("a samples.jsonl again")
+    again.add_argument("--task", metavar="NAME", help="judge by this task (default: the one in the file)")
+    again.add_argument(
         "--data",
         metavar="FILE",
         help="the task's rows, for tasks whose judge reads more than the gold answer",
     )
-    parser.add_argument(
-        "--output", metavar="DIR", help="write samples.jsonl and results.json into this empty folder"
-    )
-    parser.add_argument(
+    again.add_argument(
         "--changed", metavar="N", type=natural, default=10, help="show so many changed verdicts (default: 10)"
     )
+    parser.add_argument("--output", metavar="DIR", help="write rows and results into this empty folder")
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.output:
+        from latentthought.cli.folders import require_empty
+
+        require_empty(Path(args.output))
+    if not (args.gold or args.prediction or args.policy or args.choices):
+        return _again(args)
+    if not (args.gold and args.prediction):
+        raise UsageError("a file of rows needs both --gold FIELD and --prediction FIELD")
+    if args.task or args.data:
+        raise UsageError("--task and --data are for a samples.jsonl; rows with --gold are judged by --policy")
+    from latentthought.cli.grading_rows import grade_rows
+
+    return grade_rows(args)
+
+
+def _again(args: argparse.Namespace) -> int:
     from latentthought.cli.console import console
-    from latentthought.cli.folders import require_empty, written_whole
+    from latentthought.cli.folders import written_whole
     from latentthought.evaluation import Results, read_samples, render
     from latentthought.evaluation.judging import describe
     from latentthought.evaluation.provenance import versions
@@ -43,16 +77,20 @@ def run(args: argparse.Namespace) -> int:
     from latentthought.evaluation.samples import RESULTS, SAMPLES
     from latentthought.evaluation.tasks import load_task
 
-    if args.output:
-        require_empty(Path(args.output))
     file = _samples_file(Path(args.file), SAMPLES)
-    samples = read_samples(file)
+    try:
+        samples = read_samples(file)
+    except DataError as error:
+        raise DataError(
+            f"{error}; for any other file of rows give --gold FIELD and --prediction FIELD"
+        ) from None
     if not samples:
         raise DataError(f"{file}: there is no sample in it")
     task = load_task(args.task or samples[0].task)
     before = Results.load(file.with_name(RESULTS)) if file.with_name(RESULTS).is_file() else None
     ends = _thought_ends(before)
-    judged = _judge_all(samples, task, args.data, ends)
+    rows = _rows_of(samples, task, args.data)
+    judged = _judge_all(samples, task, rows, ends)
     changed = [
         (old, new)
         for old, new in zip(samples, judged, strict=True)
@@ -65,6 +103,13 @@ def run(args: argparse.Namespace) -> int:
         )
     print(f"{len(changed)} of {len(judged)} verdicts changed")
     known = before.dump() if before else {"model": "unknown"}
+    memory = before.costs.peak_memory if before else None
+    found = summarize(
+        judged,
+        task.metrics,
+        lambda sample: task.policy_for(rows[sample.id]) if sample.id in rows else task.grade_policy,
+        memory,
+    )
     results = Results.parse(
         {
             **known,
@@ -75,7 +120,7 @@ def run(args: argparse.Namespace) -> int:
             "grading": describe(task, ends),
             "versions": versions(),
         }
-        | {name: _plain(value) for name, value in summarize(judged, task.metrics).items()}
+        | {name: _plain(value) for name, value in found.items()}
     )
     console().print(
         render([before, results] if before else [results], title="before and after" if before else None)
@@ -98,41 +143,65 @@ def _samples_file(path: Path, name: str) -> Path:
     raise MissingFileError(f"no {name} in {path}{hint}")
 
 
-def _judge_all(samples: list[Any], task: Any, data: str | None, thought_ends: tuple[str, ...]) -> list[Any]:
-    """The samples with new verdicts. Rows are read only where the judge wants more of them than the gold answer."""
+def _rows_of(samples: list[Any], task: Any, data: str | None) -> dict[str, Any]:
+    """The rows of the samples by id, where the judge reads more of them than the gold answer; else none."""
+    if not (task.choices or task.judge != "answer"):
+        return {}
+    from latentthought.evaluation.tasks import load_data
+
+    try:
+        rows = {example.id: example for example in load_data(task, data, seed=samples[0].seed)}
+    except UserError:
+        if data or task.choices or task.judge not in ("graph", "chain"):
+            raise
+        return {}  # the answers can be judged without their clues, and `_judge_all` keeps what the clues said
+    missing = [sample.id for sample in samples if sample.id not in rows]
+    if missing:
+        raise DataError(
+            f"{len(missing)} samples, the first {missing[0]!r}, are of rows that task {task.name} does not have; "
+            "give --data FILE"
+        )
+    return rows
+
+
+def _judge_all(
+    samples: list[Any], task: Any, rows: dict[str, Any], thought_ends: tuple[str, ...]
+) -> list[Any]:
+    """The samples with new verdicts."""
     from latentthought.data.example import Example
     from latentthought.evaluation.generation import UNFIT
-    from latentthought.evaluation.judging import judge
+    from latentthought.evaluation.judging import extractions, judge
+    from latentthought.evaluation.progress import Progress
 
-    rows: dict[str, Example] = {}
-    if task.choices or task.judge != "answer":
-        from latentthought.evaluation.tasks import load_data
-
-        rows = {example.id: example for example in load_data(task, data, seed=samples[0].seed)}
-        missing = [sample.id for sample in samples if sample.id not in rows]
-        if missing:
-            raise DataError(
-                f"{len(missing)} samples, the first {missing[0]!r}, are of rows that task {task.name} does not have; "
-                "give --data FILE"
-            )
+    judging = (
+        task
+        if rows or task.judge not in ("graph", "chain")
+        else task.replace(judge="answer", metrics=["accuracy"])
+    )
     judged = []
-    for sample in samples:
-        if sample.verdict.reason.startswith(UNFIT):  # nothing was asked, so there is nothing to judge anew
-            judged.append(replace(sample, task=task.name, version=task.version))
-            continue
-        example = rows.get(sample.id) or Example(sample.id, "-", (), sample.gold)
-        found = judge(sample.completion, example, task, thought_ends)
-        scores = {name: value for name, value in found.scores.items() if name in task.metrics}
-        judged.append(
-            replace(
-                sample,
-                task=task.name,
-                version=task.version,
-                verdict=found.verdict,
-                extraction=found.verdict.extraction,
-                scores=scores,
+    with Progress("grading", len(samples), shown=True) as bar:
+        for sample in samples:
+            if sample.verdict.reason.startswith(
+                UNFIT
+            ):  # nothing was asked, so there is nothing to judge anew
+                judged.append(replace(sample, task=task.name, version=task.version))
+                bar.add(1, 0)
+                continue
+            example = rows.get(sample.id) or Example(sample.id, "-", (), sample.gold)
+            found = judge(sample.completion, example, judging, thought_ends)
+            scores = {name: value for name, value in found.scores.items() if name in task.metrics}
+            judged.append(
+                replace(
+                    sample,
+                    task=task.name,
+                    version=task.version,
+                    verdict=found.verdict,
+                    extraction=found.verdict.extraction,
+                    scores=scores if judging is task else sample.scores,
+                    extractions=extractions(sample.completion, example, judging, thought_ends, found.verdict),
+                )
             )
-        )
+            bar.add(1, found.verdict.correct)
     return judged
 
 

@@ -1,32 +1,11 @@
-"""From a MODEL argument (run folder, model folder or hub name) to a loaded model and its tokenizer."""
+"""The MODEL argument and the options of every command that runs a model."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
 from latentthought.cli.parser import Parser
-from latentthought.errors import (
-    ConfigError,
-    DamagedFileError,
-    HubUnreachableError,
-    MissingFileError,
-    NotFoundError,
-    nearest,
-)
+from latentthought.model.loading import MODEL_HELP, LoadedModel, load_model
 
-MODEL_HELP = "a run folder, a model folder, or a model's name on the hub"
-
-
-@dataclass(frozen=True, slots=True)
-class LoadedModel:
-    """A model ready for use. `run` is the run folder that the argument named, if it named one."""
-
-    model: Any
-    tokenizer: Any
-    run: Path | None
+__all__ = ["MODEL_HELP", "LoadedModel", "add_model_options", "load"]
 
 
 def add_model_options(parser: Parser) -> None:
@@ -42,111 +21,9 @@ def add_model_options(parser: Parser) -> None:
     )
 
 
-def locate(argument: str) -> tuple[Path | str, Path | None]:
-    """The model folder or hub name that `argument` means, and the run folder when it is one.
-
-    Raises `MissingFileError` for a path that does not exist and `NotFoundError` for a folder without a model.
-    """
-    path = Path(argument)
-    if path.is_dir():
-        if (path / "model" / "config.json").is_file():
-            return path / "model", path
-        if (path / "config.json").is_file():
-            return path, None
-        if (path / "recipe.yaml").is_file():
-            raise NotFoundError(
-                f"{path}: this run has not finished, so it has no model/ yet; go on with train ... --resume"
-            )
-        raise NotFoundError(
-            f"{path}: no config.json and no model/config.json: neither a model folder nor a run folder"
-        )
-    if path.is_file():
-        raise NotFoundError(f"{path} is a file; MODEL is {MODEL_HELP}")
-    if argument.count("/") > 1 or argument.startswith((".", "/", "~")) or argument.endswith("/"):
-        raise MissingFileError(f"no such folder: {argument}{_near_folders(path)}")
-    return argument, None
-
-
 def load(argument: str, device: str | None = None, dtype: str = "auto") -> LoadedModel:
-    """Load the model that `argument` names, in evaluation mode, with its tokenizer.
-
-    A plain Hugging Face model is wrapped as it is: it answers in text, and thinks without delimiters.
-    """
-    where, run = locate(argument)
+    """`load_model`, without the chatter of the libraries below."""
     from latentthought.cli.noise import quiet
 
     quiet()
-    import torch
-
-    from latentthought import LatentThoughtForCausalLM
-    from latentthought.data.tokenizer import load_tokenizer
-    from latentthought.model.configuration import LatentThoughtConfig
-
-    place = torch.device(_device(device))
-    wanted = dtype if dtype == "auto" else getattr(torch, dtype)
-    if isinstance(_config(where), LatentThoughtConfig):
-        model = LatentThoughtForCausalLM.from_pretrained(where, dtype=wanted)
-    else:
-        model = LatentThoughtForCausalLM.from_base(where, dtype=wanted)
-    return LoadedModel(model.to(place).eval(), load_tokenizer(where), run)
-
-
-def _config(where: Path | str) -> Any:
-    """The config of a model folder or hub model; what goes wrong is one line."""
-    from transformers import AutoConfig
-
-    from latentthought.hub import cache_only, offline_reason
-
-    absent = None if isinstance(where, Path) else offline_reason()
-    try:
-        with cache_only(absent is not None):
-            return AutoConfig.from_pretrained(where, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        if isinstance(where, Path):
-            if not _is_json(where / "config.json"):
-                raise DamagedFileError(f"{where / 'config.json'}: not JSON: {first}") from error
-            raise NotFoundError(f"{where}: cannot read its config.json: {first}") from error
-        near = _near_folders(Path(where))
-        if absent:
-            raise HubUnreachableError(
-                f"model {where!r} is neither a folder here nor in the local hub cache, "
-                f"and the hub is out of reach ({absent}); give the path of a local model folder{near}"
-            ) from error
-        raise NotFoundError(f"no model {where!r}: no folder here, and the hub says: {first}{near}") from error
-
-
-def _is_json(file: Path) -> bool:
-    try:
-        json.loads(file.read_bytes())
-    except ValueError:
-        return False
-    return True
-
-
-def _device(name: str | None) -> str:
-    import torch
-
-    if name is None:
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        place = torch.device(name)
-    except RuntimeError:
-        raise ConfigError(f"--device {name!r}: no such device; allowed: cpu, cuda, cuda:N, mps") from None
-    if place.type == "cuda" and (
-        not torch.cuda.is_available() or (place.index or 0) >= torch.cuda.device_count()
-    ):
-        raise ConfigError(f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices")
-    if place.type == "mps" and not torch.backends.mps.is_available():
-        raise ConfigError("--device mps: this machine has none")
-    return name
-
-
-def _near_folders(path: Path) -> str:
-    parent = path.parent
-    if not parent.is_dir():
-        return ""
-    close = nearest(
-        path.name, (entry.name for entry in parent.iterdir() if entry.is_dir() and entry.name[0] != "."), 2
-    )
-    return f"; did you mean {' or '.join(str(parent / name) for name in close)}?" if close else ""
+    return load_model(argument, device, dtype)

@@ -26,9 +26,16 @@ class Parser(argparse.ArgumentParser):
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         self.add_argument("--debug", action="store_true", help="show the traceback of any error")
+        self._handed_on: str | None = None
+
+    def hand_on(self, name: str) -> None:
+        """Read nothing but a --help in front: every argument goes into the list `name`, for another program to read."""
+        self._handed_on = name
 
     def read(self, arguments: Sequence[str]) -> argparse.Namespace:
         """Parse everything or raise; `train R --smoke a=1` works, which `parse_args` does not do for a list in the end."""
+        if self._handed_on and list(arguments[:1]) not in (["-h"], ["--help"]):
+            return argparse.Namespace(**{self._handed_on: list(arguments)})
         namespace, unknown = self.parse_known_intermixed_args(list(arguments))
         if unknown:
             self._refuse(unknown)

@@ -2,10 +2,11 @@
 
 from latentthought.evaluation.comparison import Comparison, compare, render_comparison
 from latentthought.evaluation.generation import CONTROLS, controls_for
-from latentthought.evaluation.results import Results, find_results, render, render_groups
+from latentthought.evaluation.results import Results, find_results
 from latentthought.evaluation.runner import evaluate
 from latentthought.evaluation.samples import Sample, read_samples
 from latentthought.evaluation.statistics import Estimate, PairedDifference, mcnemar, paired_difference, wilson
+from latentthought.evaluation.tables import render, render_groups
 from latentthought.evaluation.tasks import TaskConfig, load_task
 from latentthought.evaluation.validation import validation_scorer
 

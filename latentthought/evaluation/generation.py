@@ -14,10 +14,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from latentthought.errors import ConfigError, LatentThoughtError, UnsupportedError, unknown
+from latentthought.evaluation.models import context_of, end_ids_of
 
 UNFIT = "the prompt does not fit into the context"
 CONTROLS = ("none", "no-thought", "pause", "shuffled", "noised")
 _BATCH = {"cpu": 32, "cuda": 128}
+# of an allocator that raises a plain RuntimeError: older CUDA and MPS, the CPU's, cuBLAS's own workspace
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cublas_status_alloc_failed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,19 +131,32 @@ class Generator:
         self.model, self.decoding = model, decoding
         self.device = getattr(model, "device", "cpu")
         self.batch_size = batch_size or _BATCH.get(str(self.device).split(":")[0], 32)
-        self.end_ids = _end_ids(model, tokenizer)
+        self.end_ids = end_ids_of(model, tokenizer)
         pad = getattr(tokenizer, "pad_token_id", None)
         self.pad_id = pad if pad is not None else min(self.end_ids, default=0)
         self.context = context_of(model)
 
-    def run(self, requests: Sequence[Request], done: Any = ()) -> Iterator[list[tuple[Request, Completion]]]:
-        """Batch by batch, what came out. A batch whose requests are all in `done` (index, sample) is passed over.
+    def plan(
+        self, requests: Sequence[Request], done: Any = (), rank: int = 0, count: int = 1
+    ) -> list[list[Request]]:
+        """The batches that fall to the `rank`-th of `count` processes; those whose requests are all in `done` (index, sample)
+        are passed over, the others dealt out in turn.
 
-        Batches are formed over all requests, so a resumed run sees the same ones as an uninterrupted run.
+        Batches are formed over all requests, so a resumed run sees the same ones as an uninterrupted run, and several
+        processes the same as one.
         """
-        for batch in batches(requests, self.batch_size):
-            if all((request.index, request.sample) in done for request in batch):
-                continue
+        open_batches = [
+            batch
+            for batch in batches(requests, self.batch_size)
+            if not all((request.index, request.sample) in done for request in batch)
+        ]
+        return open_batches[rank::count]
+
+    def run(
+        self, requests: Sequence[Request], planned: Sequence[list[Request]] | None = None
+    ) -> Iterator[list[tuple[Request, Completion]]]:
+        """Batch by batch, what came out of the `planned` ones; None: of all."""
+        for batch in self.plan(requests) if planned is None else planned:
             yield from self._with_backoff(batch, requests)
 
     def _with_backoff(
@@ -181,7 +197,7 @@ class Generator:
         except torch.OutOfMemoryError:
             made = None
         except RuntimeError as error:
-            if "out of memory" not in str(error).lower():
+            if not any(sign in str(error).lower() for sign in _OUT_OF_MEMORY):
                 raise
             made = None
         if made is None:  # outside of the handler, so that the traceback no longer holds the tensors
@@ -278,19 +294,3 @@ def _companion(lone: Request, requests: Sequence[Request]) -> Request:
             "control 'shuffled' feeds a row the thoughts of another question, so it needs at least two"
         )
     return min(others, key=lambda request: (abs(len(request.prompt) - len(lone.prompt)), request.index))
-
-
-def _end_ids(model: Any, tokenizer: Any) -> frozenset[int]:
-    """End tokens by the model's generation config and the tokenizer."""
-    given = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
-    found = set(given) if isinstance(given, (list, tuple)) else {given}
-    found.add(getattr(tokenizer, "eos_token_id", None))
-    return frozenset(token for token in found if token is not None)
-
-
-def context_of(model: Any) -> int | None:
-    """Positions that a model has; None for one that does not say."""
-    config: Any = getattr(model, "config", None)
-    text = config.get_text_config() if hasattr(config, "get_text_config") else config
-    found = getattr(text, "max_position_embeddings", None) or getattr(text, "n_positions", None)
-    return found if isinstance(found, int) and found > 0 else None

@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from latentthought.data.example import Example
+from latentthought.evaluation.clues import chain_consistency, graph_consistency
 from latentthought.evaluation.puzzles import Judgement, judge_knights, judge_zebra
 from latentthought.evaluation.tasks import TaskConfig
-from latentthought.grading import grade
+from latentthought.grading import GradePolicy, Verdict, grade
+
+_CONSISTENCY = {"graph": graph_consistency, "chain": chain_consistency}
 
 
 def judge(
@@ -18,9 +21,27 @@ def judge(
         return judge_knights(completion, example, task.grade_policy, thought_ends)
     if task.judge == "zebra":
         return judge_zebra(completion, example, task.grade_policy, thought_ends)
-    return Judgement(
-        grade(completion, example.answer, task.policy_for(example), thought_ends=thought_ends), {}
-    )
+    verdict = grade(completion, example.answer, task.policy_for(example), thought_ends=thought_ends)
+    check = _CONSISTENCY.get(task.judge)
+    consistent = check(completion, verdict.extraction.answer, example, thought_ends) if check else None
+    return Judgement(verdict, {} if consistent is None else {"consistency": consistent})
+
+
+def extractions(
+    completion: str, example: Example, task: TaskConfig, thought_ends: tuple[str, ...], verdict: Verdict
+) -> dict[str, str]:
+    """The verdict's status under strict and flexible extraction, of which `verdict` is one; {} for a grid, which is found in
+    one way only."""
+    if task.judge == "zebra":
+        return {}
+    policy = task.policy_for(example)
+    other: GradePolicy = policy.replace(strict=not policy.strict)
+    if task.judge == "knights":
+        status = judge_knights(completion, example, other, thought_ends).verdict.status
+    else:
+        status = grade(completion, example.answer, other, thought_ends=thought_ends).status
+    strict, flexible = (verdict.status, status) if policy.strict else (status, verdict.status)
+    return {"strict": strict, "flexible": flexible}
 
 
 def describe(task: TaskConfig, thought_ends: tuple[str, ...]) -> dict[str, Any]:
@@ -30,5 +51,6 @@ def describe(task: TaskConfig, thought_ends: tuple[str, ...]) -> dict[str, Any]:
         "judge": task.judge,
         "extraction": task.extraction,
         "policy": task.grade_policy.dump(),
+        "choices": task.choices,
         "thought_ends": list(thought_ends),
     }

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
-
-from latentthought.evaluation.samples import Sample
 
 
 class Progress:
     """A rich progress bar on standard error with the running accuracy; silent in a log file, and when `shown` is False."""
 
-    def __init__(self, label: str, total: int, done: int, shown: bool):
+    def __init__(self, label: str, total: int, shown: bool):
         self._bar: Any = None
         self._right = self._seen = 0
         if not shown:
@@ -31,7 +28,7 @@ class Progress:
                 progress.TimeRemainingColumn(),
             )
             self._bar = progress.Progress(*columns, console=console, transient=True)
-            self._task = self._bar.add_task(label, total=total, completed=done, accuracy="")
+            self._task = self._bar.add_task(label, total=total, accuracy="")
 
     def __enter__(self) -> Progress:
         if self._bar is not None:
@@ -44,11 +41,11 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()
 
-    def add(self, samples: Sequence[Sample]) -> None:
-        """Count a batch of judged samples."""
-        self._seen += len(samples)
-        self._right += sum(sample.verdict.correct for sample in samples)
+    def add(self, judged: int, right: int) -> None:
+        """Count so many verdicts, and how many of them are correct."""
+        self._seen += judged
+        self._right += right
         if self._bar is not None:
             self._bar.update(
-                self._task, advance=len(samples), accuracy=f"{100 * self._right / self._seen:.1f} % right"
+                self._task, advance=judged, accuracy=f"{100 * self._right / self._seen:.1f} % right"
             )

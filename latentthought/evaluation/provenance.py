@@ -1,19 +1,60 @@
-"""Where a number came from: package versions, git state, the recipe that trained the model."""
+"""Where a number came from: settings, package versions, git state, the recipe that trained the model."""
 
 from __future__ import annotations
 
 import hashlib
 import platform
 import subprocess
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from latentthought.config import read_yaml
+from latentthought.data.encoding import FormatConfig
+from latentthought.data.example import Example, ExampleSet
+from latentthought.evaluation.generation import Decoding
+from latentthought.evaluation.judging import describe
+from latentthought.evaluation.models import name_of, thought_ends_of
+from latentthought.evaluation.tasks import TaskConfig
 
 # values read at either end of a parameter
 _ENDS = 32
 _PACKAGES = ("latentthought", "torch", "transformers")
+
+
+def settings_of(
+    task: TaskConfig,
+    decoding: Decoding,
+    model: Any,
+    examples: ExampleSet,
+    samples: int,
+    form: FormatConfig,
+    shots: Sequence[Example],
+) -> dict[str, Any]:
+    """All that must not change between a run and its resumption, as plain values."""
+    thoughts = decoding.thoughts
+    return {
+        "task": task.name,
+        "version": task.version,
+        "control": decoding.control,
+        "seed": decoding.seed,
+        "model": name_of(model),
+        "weights": weights_fingerprint(model),
+        "thoughts": thoughts if isinstance(thoughts, (int, type(None))) else str(thoughts),
+        "mix_ratio": decoding.mix_ratio,
+        "samples": samples,
+        "temperature": decoding.temperature,
+        "max_new_tokens": decoding.max_new_tokens,
+        "generate": {name: str(value) for name, value in decoding.options.items()},
+        "format": form.dump(),
+        "few_shot": [shot.id for shot in shots[: task.few_shot.wanted]],
+        "stop": list(task.stops(form)),
+        "grading": describe(task, thought_ends_of(model)),
+        "groups": list(task.groups),
+        "questions": len(examples),
+        "data": examples.fingerprint,
+    }
 
 
 def versions() -> dict[str, str]:

@@ -1,33 +1,45 @@
 """Evaluate a model on a task: prompt as trained, generate, judge, count, with the controls that make the number believable.
 
 Samples are appended batch by batch, so a killed run loses at most a batch and is resumed by `resume=True`: batches are formed
-as in an uninterrupted run and seeded by their own content, whole ones are passed over. `results.json` is written last.
+as in an uninterrupted run and seeded by their own content, whole ones are passed over. Several processes take the batches in
+turn; the first one brings the samples together. `results.json` is written last.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from latentthought.data.encoding import Encoder, FormatConfig
 from latentthought.data.example import Example, ExampleSet
 from latentthought.data.sources import SourceConfig
 from latentthought.errors import ConfigError
+from latentthought.evaluation.distributed import ALONE, Group
+from latentthought.evaluation.few_shot import Prompter
 from latentthought.evaluation.generation import (
     Completion,
     Decoding,
     Generator,
     Request,
+    batches,
     check_decoding,
     controls_for,
 )
-from latentthought.evaluation.judging import describe, judge
+from latentthought.evaluation.judging import describe, extractions, judge
+from latentthought.evaluation.measures import AT_K
+from latentthought.evaluation.models import (
+    PeakMemory,
+    cut,
+    decode,
+    evaluating,
+    name_of,
+    thought_ends_of,
+    tokenizer_of,
+)
 from latentthought.evaluation.progress import Progress
-from latentthought.evaluation.provenance import git_state, recipe_of, versions, weights_fingerprint
+from latentthought.evaluation.provenance import git_state, recipe_of, settings_of, versions
 from latentthought.evaluation.results import Results, correctness, result_folder, summarize
-from latentthought.evaluation.samples import Sample, SampleFile
+from latentthought.evaluation.samples import Sample, SampleFile, require_free
 from latentthought.evaluation.statistics import paired_difference
 from latentthought.evaluation.tasks import TaskConfig, load_data, load_task
 from latentthought.grading import Extraction, Verdict
@@ -54,6 +66,7 @@ def evaluate(
     seed: int = 0,
     progress: bool = True,
     smoke: bool = False,
+    group: Group = ALONE,
     **generate: Any,
 ) -> Results:
     """Score `model` on `task`, greedily by default.
@@ -68,21 +81,21 @@ def evaluate(
         output: a run folder; results go to `results/<task>/<control>/` below it. None keeps them in memory.
         resume: go on with what `output` holds; refused when task, version, control, seed, data or settings differ.
         smoke: the source's own made-up rows instead of the real data.
+        group: the processes that share the work (`Group.join()`, inside its `guard`); all of them call with the same arguments
+            and see the same `output`. The results are those of one process, but for timings.
         **generate: anything else for `model.generate`.
 
     Raises: `UserError`s for a bad task, setting, data row or folder; never for anything the model writes.
     """
     task = load_task(task)
-    if samples < 1:
-        raise ConfigError(f"samples: at least 1 (got {samples})")
+    _check_samples(task, samples)
     if samples > 1 and temperature is None:
         temperature = _SAMPLING_TEMPERATURE
     if resume and output is None:
         raise ConfigError("resume: needs the output folder to go on with")
-    if control == "all":
-        controls = controls_for(model, thoughts, mix_ratio)
-    else:
-        controls = (control,)
+    if group.count > 1 and output is None:
+        raise ConfigError("output: several processes need a folder, where their samples come together")
+    controls = controls_for(model, thoughts, mix_ratio) if control == "all" else (control,)
     decodings = [
         Decoding(
             max_new_tokens or task.max_new_tokens, thoughts, mix_ratio, name, temperature, seed, generate
@@ -91,23 +104,21 @@ def evaluate(
     ]
     for decoding in decodings:
         check_decoding(model, decoding)
+    if (
+        output is not None and not resume and group.first
+    ):  # the last control's folder as well as the first one's
+        for decoding in decodings:
+            require_free(result_folder(Path(output), task.name, decoding.control))
+    group.exchange()
     examples = load_data(task, data, limit, seed=seed, smoke=smoke)
-    run = _Run(
-        model,
-        tokenizer or _tokenizer_of(model),
-        task,
-        examples,
-        samples,
-        batch_size,
-        Path(output) if output else None,
-        resume,
-    )
+    shots = task.few_shot.draw(task.data, seed=seed, smoke=smoke)
+    run = _Run(model, tokenizer or tokenizer_of(model), task, examples, shots, samples, group)
+    run.batch_size, run.output, run.resume = batch_size, Path(output) if output else None, resume
     found: dict[str, Results] = {}
     plain: dict[Any, list[float]] = {}
     for decoding in decodings:
-        results, right = run.control(
-            decoding, plain if control == "all" and decoding.control != "none" else None, progress
-        )
+        compared = plain if control == "all" and decoding.control != "none" else None
+        results, right = run.control(decoding, compared, progress)
         found[decoding.control] = results
         if decoding.control == "none":
             plain = right
@@ -115,8 +126,23 @@ def evaluate(
     return first.model_copy(update={"controls": found}) if control == "all" else first
 
 
+def _check_samples(task: TaskConfig, samples: int) -> None:
+    if samples < 1:
+        raise ConfigError(f"samples: at least 1 (got {samples})")
+    for name in task.metrics:  # found out now, and not when everything has been generated
+        match = AT_K.fullmatch(name)
+        if match and int(match[2]) > samples:
+            raise ConfigError(
+                f"metric {name}: needs {match[2]} samples a question, and there is to be {samples}; ask for more samples"
+            )
+
+
 class _Run:
     """What all controls of one evaluation share."""
+
+    batch_size: int | None = None
+    output: Path | None = None
+    resume = False
 
     def __init__(
         self,
@@ -124,55 +150,50 @@ class _Run:
         tokenizer: Any,
         task: TaskConfig,
         examples: ExampleSet,
+        shots: list[Example],
         samples: int,
-        batch_size: int | None,
-        output: Path | None,
-        resume: bool,
+        group: Group,
     ):
         self.model, self.tokenizer, self.task, self.examples = model, tokenizer, task, examples
-        self.batch_size, self.output, self.resume = batch_size, output, resume
-        self.samples = samples
-        self.format: FormatConfig = task.format_for(model)
-        encoder = Encoder(tokenizer, self.format, spans=False)
-        prompts = [encoder.prompt_ids(example) for example in examples]
+        self.shots, self.samples, self.group = shots, samples, group
+        self.format = task.format_for(model)
+        prompter = Prompter(tokenizer, self.format, task.few_shot, shots)
+        prompts = [prompter.ids(example) for example in examples]
         self.requests = [
             Request(index, sample, prompt)
             for sample in range(samples)
             for index, prompt in enumerate(prompts)
         ]
-        end_token = getattr(getattr(model, "thought", None), "end_token", None)
-        self.thought_ends = tuple(dict.fromkeys(mark for mark in ("</think>", end_token) if mark))
-        self.name = str(getattr(getattr(model, "config", None), "name_or_path", "") or type(model).__name__)
+        self.by_id = {example.id: example for example in examples}
+        self.stops = task.stops(self.format)
+        self.thought_ends = thought_ends_of(model)
+        self.name = name_of(model)
 
     def control(
         self, decoding: Decoding, plain: Mapping[Any, list[float]] | None, progress: bool
     ) -> tuple[Results, dict[Any, list[float]]]:
-        """Results of one control, and who was right; `plain`: who was right without a control."""
-        settings = self._settings(decoding)
+        """Results of one control, and who was right (at the first process); `plain`: who was right without a control."""
+        settings = settings_of(
+            self.task, decoding, self.model, self.examples, self.samples, self.format, self.shots
+        )
         folder = result_folder(self.output, self.task.name, decoding.control) if self.output else None
-        file = SampleFile(folder, settings, self.resume)
-        keys = {
-            (request.index, request.sample): (self.examples[request.index].id, request.sample)
-            for request in self.requests
-        }
-        for request in self.requests:
-            file.check_prompt(keys[request.index, request.sample], request.prompt_hash)
-        done = {place for place, key in keys.items() if key in file.done}
-        generator = Generator(self.model, self.tokenizer, decoding, self.batch_size)
-        label = f"{self.task.name} ({decoding.control})"
-        with evaluating(self.model), Progress(label, len(self.requests), len(done), progress) as bar:
-            for batch in generator.run(self.requests, done):
-                judged = [self._judge(request, completion, decoding) for request, completion in batch]
-                file.append(judged)
-                bar.add(judged)
-        ordered = [file.done[key] for key in keys.values()]
+        with self._opened(folder, settings) as file:
+            memory = self._generate(file, decoding, progress)
+            if not self.group.first:
+                return Results.parse(self.group.exchange()[0]), {}
+            ordered = file.merged([self._key(request) for [request] in batches(self.requests, 1)])
         right = correctness(ordered)
         results = Results(
             task=self.task.name,
             version=self.task.version,
             control=decoding.control,
             model=self.name,
-            **summarize(ordered, self.task.metrics),
+            **summarize(
+                ordered,
+                self.task.metrics,
+                lambda sample: self.task.policy_for(self.by_id[sample.id]),
+                memory,
+            ),
             against_none=paired_difference(plain, right) if plain is not None else None,
             settings=settings,
             data=self._data(),
@@ -184,12 +205,63 @@ class _Run:
         )
         if folder is not None:
             results.save(folder)
+        self.group.exchange(results.dump())
         return results, right
+
+    def _opened(self, folder: Path | None, settings: Mapping[str, Any]) -> SampleFile:
+        """The samples file of this process; what is there already is read and checked by the first one alone."""
+        if not self.group.first:
+            known = self.group.exchange()[0]
+            file = SampleFile(folder, settings, self.resume, self.group.rank)
+            file.known = {(question, sample) for question, sample in known}
+            return file
+        file = SampleFile(folder, settings, self.resume)
+        keys = {self._key(request) for request in self.requests}
+        for key in file.known - keys:
+            raise ConfigError(
+                f"{folder}: holds a sample of {key[0]!r}, which is not asked now; choose another output folder"
+            )
+        for request in self.requests:
+            file.check_prompt(self._key(request), request.prompt_hash)
+        self.group.exchange(sorted(file.known))
+        return file
+
+    def _generate(self, file: SampleFile, decoding: Decoding, progress: bool) -> int | None:
+        """Make and judge what is not there yet of this process's share; the most memory that a process needed for it."""
+        model = self.model
+        if self.stops:
+            from latentthought.evaluation.harness.stopping import StoppingModel  # which imports torch
+
+            model = StoppingModel(model, self.tokenizer, self.stops)
+        generator = Generator(model, self.tokenizer, decoding, self.batch_size)
+        done = {
+            (request.index, request.sample) for request in self.requests if self._key(request) in file.known
+        }
+        group = self.group
+        planned = generator.plan(self.requests, done, group.rank, group.count)
+        label = f"{self.task.name} ({decoding.control})"
+        if group.count > 1:
+            label += f", process 1 of {group.count}"
+        total = sum(map(len, planned))
+        peak = PeakMemory(generator.device)
+        # the first process shows its own share, of which the others have as much
+        with evaluating(self.model), Progress(label, total, progress and group.first) as bar:
+            for batch in generator.run(self.requests, planned):
+                group.check()
+                judged = [self._judge(request, completion, decoding) for request, completion in batch]
+                file.append(judged)
+                bar.add(len(judged), sum(sample.verdict.correct for sample in judged))
+        peaks = group.exchange(peak.read() if planned else None)
+        return max((bytes_held for bytes_held in peaks if bytes_held), default=None)
+
+    def _key(self, request: Request) -> tuple[str, int]:
+        return self.examples[request.index].id, request.sample
 
     def _judge(self, request: Request, completion: Completion, decoding: Decoding) -> Sample:
         example = self.examples[request.index]
-        text = decode(self.tokenizer, completion.ids)
+        text = cut(decode(self.tokenizer, completion.ids), self.stops)
         verdict, scores = judge(text, example, self.task, self.thought_ends)
+        found = extractions(text, example, self.task, self.thought_ends, verdict)
         if (
             completion.problem
         ):  # judged all the same: an answer that was never given has scores too, and they are zero
@@ -211,29 +283,8 @@ class _Run:
             milliseconds=round(completion.milliseconds, 3),
             groups={key: str(example.meta[key]) for key in self.task.groups if key in example.meta},
             scores={name: value for name, value in scores.items() if name in self.task.metrics},
+            extractions=found,
         )
-
-    def _settings(self, decoding: Decoding) -> dict[str, Any]:
-        """What must not change between a run and its resumption."""
-        return {
-            "task": self.task.name,
-            "version": self.task.version,
-            "control": decoding.control,
-            "seed": decoding.seed,
-            "model": self.name,
-            "weights": weights_fingerprint(self.model),
-            "thoughts": decoding.thoughts
-            if isinstance(decoding.thoughts, (int, type(None)))
-            else str(decoding.thoughts),
-            "mix_ratio": decoding.mix_ratio,
-            "samples": self.samples,
-            "temperature": decoding.temperature,
-            "max_new_tokens": decoding.max_new_tokens,
-            "generate": {name: str(value) for name, value in decoding.options.items()},
-            "format": self.format.dump(),
-            "questions": len(self.examples),
-            "data": self.examples.fingerprint,
-        }
 
     def _data(self) -> dict[str, Any]:
         return {
@@ -242,32 +293,3 @@ class _Run:
             "fingerprint": self.examples.fingerprint,
             "skipped": dict(self.examples.skip_counts),
         }
-
-
-def decode(tokenizer: Any, ids: Sequence[int]) -> str:
-    """Text of new tokens without end and padding; marks of reasoning stay, because the grader cuts at them."""
-    dropped = {tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.bos_token_id}
-    return str(tokenizer.decode([token for token in ids if token not in dropped], skip_special_tokens=False))
-
-
-@contextmanager
-def evaluating(model: Any) -> Iterator[None]:
-    """The model in evaluation mode; every module's own mode comes back afterwards."""
-    modules = list(model.modules()) if hasattr(model, "modules") else []
-    modes = [module.training for module in modules]
-    if modules:
-        model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in zip(modules, modes, strict=True):
-            module.training = mode
-
-
-def _tokenizer_of(model: Any) -> Any:
-    from transformers import AutoTokenizer
-
-    name = getattr(getattr(model, "config", None), "name_or_path", "")
-    if not name:
-        raise ConfigError("tokenizer: this model does not say where it came from; give its tokenizer")
-    return AutoTokenizer.from_pretrained(name)

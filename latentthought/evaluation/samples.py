@@ -1,23 +1,28 @@
 """One judged completion, and the append-only file of them.
 
 A run appends whole batches and can be killed at any moment: a torn last line is cut off when the file is opened again, and
-every whole line counts. What settings the rows were made under stands beside them in `settings.json`, so that a resumed run
-cannot mix two of them.
+every whole line counts. Several processes append to a file each (`samples.rank-001.jsonl`, ...); the first one merges them in the
+end, and a resumed run reads them all, whatever the number of its processes. What settings the rows were made under stands
+beside them in `settings.json`, so that a resumed run cannot mix two of them. A file that is being written to is locked.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, BinaryIO, Self
 
 from latentthought.errors import ConfigError, DamagedFileError, DataError, FolderInUseError, MissingFileError
 from latentthought.grading import Extraction, Verdict
 
 SAMPLES, SETTINGS, RESULTS = "samples.jsonl", "settings.json", "results.json"
+_PARTS = "samples.rank-*.jsonl"
+Key = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +30,7 @@ class Sample:
     """One completion: what was asked (hash of the prompt's ids), what came, what it was judged, what it cost.
 
     sample: index among the samples of one question. groups: the row's values of the task's groups. scores: further metrics.
+    extractions: the verdict's status under `strict` and under `flexible` extraction; the task's own is `verdict`.
     thoughts, tokens: counts (tokens with the end token); milliseconds: the batch's wall time shared among its rows.
     """
 
@@ -44,12 +50,14 @@ class Sample:
     milliseconds: float
     groups: Mapping[str, str] = field(default_factory=dict)
     scores: Mapping[str, float] = field(default_factory=dict)
+    extractions: Mapping[str, str] = field(default_factory=dict)
 
     def to_row(self) -> dict[str, Any]:
         """The contract row, plain JSON data."""
         row = asdict(self)
         row["verdict"] = {"status": self.verdict.status, "reason": self.verdict.reason}
-        return {key: value for key, value in row.items() if value or key not in ("groups", "scores")}
+        optional = ("groups", "scores", "extractions")
+        return {key: value for key, value in row.items() if value or key not in optional}
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any], where: str) -> Sample:
@@ -68,7 +76,7 @@ class Sample:
             raise DamagedFileError(f"{where}: not a sample row ({error})") from error
 
     @property
-    def key(self) -> tuple[str, int]:
+    def key(self) -> Key:
         """What a run holds once: question id and sample index."""
         return self.id, self.sample
 
@@ -95,37 +103,40 @@ def read_samples(path: Path) -> list[Sample]:
 class SampleFile:
     """The samples of one task under one control, in one folder; no file is made before there is a sample.
 
-    Opening raises `FolderInUseError` for a folder that holds samples unless `resume`, and `ConfigError` when a resumed folder
-    was made under other settings. `folder` None keeps the samples in memory only.
+    Opening raises `FolderInUseError` for a folder that holds samples unless `resume`, or that another evaluation writes to, and
+    `ConfigError` when a resumed folder was made under other settings. `folder` None keeps the samples in memory only. The first
+    process of a group opens it before the others (`rank` 1, 2, ...), which read nothing and are told what is there: `known`.
     """
 
-    def __init__(self, folder: Path | None, settings: Mapping[str, Any], resume: bool):
-        self.folder = folder
-        self.settings = settings
-        self.done: dict[tuple[str, int], Sample] = {}
-        if folder is None:
+    def __init__(self, folder: Path | None, settings: Mapping[str, Any], resume: bool, rank: int = 0):
+        self.folder, self.settings, self.rank = folder, settings, rank
+        self.done: dict[Key, Sample] = {}
+        self.known: set[Key] = set()
+        self._handle: BinaryIO | None = None
+        self._path = folder / (f"samples.rank-{rank:03d}.jsonl" if rank else SAMPLES) if folder else None
+        if folder is None or rank:
             return
-        path = folder / SAMPLES
-        if not resume and any((folder / name).exists() for name in (SAMPLES, SETTINGS, RESULTS)):
-            raise FolderInUseError(
-                f"{folder} holds results already: resume them (--resume) or choose another output folder"
-            )
+        if not resume:
+            require_free(folder)
         folder.mkdir(parents=True, exist_ok=True)
         if (folder / SETTINGS).is_file():
             _check_settings(folder / SETTINGS, settings)
-        if path.is_file():
-            for number, sample in enumerate(read_samples(path), 1):
-                for name in ("task", "version", "control", "seed"):
-                    if getattr(sample, name) != settings[name]:
-                        was = getattr(sample, name)
-                        raise ConfigError(
-                            f"{path}, line {number}: made under {name} {was!r}, this run has {settings[name]!r}; "
-                            "choose another output folder"
-                        )
-                self.done[sample.key] = sample
-            _cut_torn_line(path)
+        for path in (folder / SAMPLES, *self._parts()):
+            if path.is_file():
+                with _locked(path):
+                    self._read(path)
+                    _cut_torn_line(path)
+        self.known = set(self.done)
 
-    def check_prompt(self, key: tuple[str, int], prompt_hash: str) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
+
+    def check_prompt(self, key: Key, prompt_hash: str) -> None:
         """Refuse to resume over a sample whose prompt was another one."""
         if key in self.done and self.done[key].prompt_hash != prompt_hash:
             raise ConfigError(
@@ -134,22 +145,96 @@ class SampleFile:
 
     def append(self, samples: Iterable[Sample]) -> None:
         """Add the samples that are not there yet, as one write."""
-        new = [sample for sample in samples if sample.key not in self.done]
+        new = [sample for sample in samples if sample.key not in self.known]
+        self.known.update(sample.key for sample in new)
         self.done.update({sample.key: sample for sample in new})
-        if self.folder is not None and new:
+        if self.folder is None or self._path is None or not new:
+            return
+        if self._handle is None:
+            self._handle = _locked(self._path)
             if not (self.folder / SETTINGS).is_file():
-                write_json(self.folder / SETTINGS, self.settings)
-            lines = "".join(json.dumps(sample.to_row(), ensure_ascii=False) + "\n" for sample in new)
-            # a lone surrogate cannot be UTF-8, and must not cost the batch
-            with (self.folder / SAMPLES).open("ab") as file:
-                file.write(lines.encode("utf-8", "replace"))
+                write_json(self.folder / SETTINGS, self.settings, f".rank-{self.rank:03d}.tmp")
+        self._handle.write(_lines(new))
+        self._handle.flush()
+
+    def merged(self, keys: Sequence[Key]) -> list[Sample]:
+        """All samples in the order of `keys`, and so in one `samples.jsonl`, once every process has appended its own."""
+        self._close()
+        parts = self._parts()
+        for path in parts:
+            self._read(path)
+        ordered = [self.done[key] for key in keys]
+        # resumed by another number of processes, the samples are there in another order
+        if self._path is not None and (parts or list(self.done) != list(keys)):
+            write_bytes(self._path, _lines(ordered))
+            for path in parts:
+                path.unlink()
+        if self.folder is not None:
+            for path in self.folder.glob(
+                "*.tmp"
+            ):  # of a process that was killed between writing and renaming
+                path.unlink()
+        return ordered
+
+    def _parts(self) -> list[Path]:
+        return sorted(self.folder.glob(_PARTS)) if self.folder is not None else []
+
+    def _read(self, path: Path) -> None:
+        for number, sample in enumerate(read_samples(path), 1):
+            for name in ("task", "version", "control", "seed"):
+                was = getattr(sample, name)
+                if was != self.settings[name]:
+                    raise ConfigError(
+                        f"{path}, line {number}: made under {name} {was!r}, this run has {self.settings[name]!r}; "
+                        "choose another output folder"
+                    )
+            # a kill while the files were being merged leaves a sample in two of them
+            self.done.setdefault(sample.key, sample)
+
+    def _close(self) -> None:
+        if self._handle is not None:
+            self._handle.close()
+            self._handle = None
 
 
-def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Write values as JSON, whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+def require_free(folder: Path) -> None:
+    """Raise `FolderInUseError` for a folder that holds samples or results of an evaluation."""
+    if any((folder / name).exists() for name in (SAMPLES, SETTINGS, RESULTS)) or any(folder.glob(_PARTS)):
+        raise FolderInUseError(
+            f"{folder} holds results already: resume them (--resume) or choose another output folder"
+        )
+
+
+def _locked(path: Path) -> BinaryIO:
+    """The file, open for appending, for this process alone."""
+    handle = path.open("ab")
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        handle.close()
+        raise FolderInUseError(f"{path.parent}: another evaluation is writing to this folder") from None
+    except OSError:  # a file system without locks
+        pass
+    return handle
+
+
+def _lines(samples: Iterable[Sample]) -> bytes:
+    lines = "".join(json.dumps(sample.to_row(), ensure_ascii=False) + "\n" for sample in samples)
+    # a lone surrogate cannot be UTF-8, and must not cost the batch
+    return lines.encode("utf-8", "replace")
+
+
+def write_json(path: Path, values: Mapping[str, Any], temporary: str = ".tmp") -> None:
+    """Write values as JSON, whole or not at all; `temporary` is put behind the name until it is whole."""
+    text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+    write_bytes(path, text.encode("utf-8"), temporary)
+
+
+def write_bytes(path: Path, content: bytes, temporary: str = ".tmp") -> None:
+    """Write a file whole or not at all."""
+    partial = path.with_name(path.name + temporary)
+    partial.write_bytes(content)
+    os.replace(partial, path)
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -2,36 +2,49 @@
 
 Tasks are the YAML files in `evals/`, versioned because a number means nothing without the task it was measured on: raise
 `version` with every change that may move a result. A model that was trained here is prompted as it was trained; `format`
-overrides that, `default_format` serves models that carry no format of their own.
+overrides that, `default_format` serves models that carry no format of their own. Any key can be changed without a file of one's
+own by `key=value`; what was changed stands in the settings of the results.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from latentthought.config import Config, read_yaml
+from latentthought.config import Config, apply_overrides, merge, read_yaml
 from latentthought.data.encoding import FormatConfig
 from latentthought.data.example import Example, ExampleSet
 from latentthought.data.sources import SourceConfig, load_examples
-from latentthought.errors import ConfigError
+from latentthought.errors import ConfigError, unknown
+from latentthought.evaluation.few_shot import FewShotConfig
+from latentthought.evaluation.measures import AT_K
 from latentthought.grading import GradePolicy
 from latentthought.resources import find_task
 
-Metric = Literal["accuracy", "cell_accuracy", "consistency"]
-PUZZLES = ("knights", "zebra")
+Judge = Literal["answer", "graph", "chain", "knights", "zebra"]
+# what a judge measures beside accuracy
+SCORES: Mapping[str, tuple[str, ...]] = {
+    "answer": (),
+    "graph": ("consistency",),
+    "chain": ("consistency",),
+    "knights": ("cell_accuracy", "consistency"),
+    "zebra": ("cell_accuracy",),
+}
 
 
 class TaskConfig(Config):
     """One evaluation task.
 
     data: the rows (a source, its split). format: how to prompt, whatever the model was trained with (None: as trained).
-    default_format: how to prompt a model that does not say. judge: `answer` (the grader), or a puzzle whose answer has parts.
-    extraction: `flexible` (every rule) or `strict` (a box or nothing). policy: see `GradePolicy`. choices: the rows are
-    multiple choice, letter and option text stand for each other. groups: keys of a row's meta to report by.
-    max_new_tokens: per answer, thoughts not counted.
+    default_format: how to prompt a model that does not say. chat: by the tokenizer's chat template or plain (None: as the format
+    says). few_shot: worked examples in front. stop: texts that end a completion (None: the separator of plain examples).
+    judge: `answer` (the grader); `graph` or `chain` (the same, and whether the clues bear it out); or a puzzle whose answer has
+    parts. extraction: `flexible` (every rule) or `strict` (a box or nothing). policy: see `GradePolicy`. choices: the rows are
+    multiple choice, letter and option text stand for each other. metrics: accuracy, what the judge measures, and avg@K, pass@K,
+    maj@K over several samples. groups: keys of a row's meta to report by. max_new_tokens: per answer, thoughts not counted.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -40,11 +53,14 @@ class TaskConfig(Config):
     data: SourceConfig
     format: FormatConfig | None = None
     default_format: FormatConfig = FormatConfig()
-    judge: Literal["answer", "knights", "zebra"] = "answer"
+    chat: bool | None = None
+    few_shot: FewShotConfig = FewShotConfig()
+    stop: tuple[str, ...] | None = None
+    judge: Judge = "answer"
     extraction: Literal["flexible", "strict"] = "flexible"
     policy: dict[str, Any] = {}
     choices: bool = False
-    metrics: tuple[Metric, ...] = ("accuracy",)
+    metrics: tuple[str, ...] = ("accuracy",)
     groups: tuple[str, ...] = ()
     max_new_tokens: int = Field(default=256, ge=1)
 
@@ -56,14 +72,33 @@ class TaskConfig(Config):
         GradePolicy.parse(values)
         return values
 
+    @field_validator("stop")
+    @classmethod
+    def _stops_hold(cls, stops: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if stops and not all(stops):
+            raise ValueError("an empty text would end every completion at once")
+        return stops
+
     @field_validator("metrics")
     @classmethod
     def _metrics_hold(cls, metrics: tuple[str, ...], info: Any) -> tuple[str, ...]:
-        judge = info.data.get("judge", "answer")
-        known = {"answer": ("accuracy",), "zebra": ("accuracy", "cell_accuracy")}.get(judge, metrics)
+        judge = info.data.get("judge")
+        if judge is None:  # which is wrong itself, and will be named
+            return metrics
+        known = ("accuracy", *SCORES[judge])
+        every = {
+            "accuracy",
+            "avg@K",
+            "pass@K",
+            "maj@K",
+            *(name for names in SCORES.values() for name in names),
+        }
         for metric in metrics:
-            if metric not in known:
+            if metric in known or AT_K.fullmatch(metric):
+                continue
+            if metric in every:
                 raise ValueError(f"judge {judge!r} does not measure {metric}; allowed: {', '.join(known)}")
+            raise ValueError(unknown("metric", metric, every))
         return metrics if "accuracy" in metrics else ("accuracy", *metrics)
 
     @property
@@ -78,18 +113,38 @@ class TaskConfig(Config):
 
     def format_for(self, model: Any) -> FormatConfig:
         """How to prompt `model`: the task's override, else the format it was trained with, else the task's default."""
-        if self.format is not None:
-            return self.format
         trained = getattr(getattr(model, "config", None), "prompt_format", None)
-        return FormatConfig.parse(trained, "the model's prompt_format") if trained else self.default_format
+        if self.format is not None:
+            form = self.format
+        else:
+            form = (
+                FormatConfig.parse(trained, "the model's prompt_format") if trained else self.default_format
+            )
+        return form if self.chat is None else form.replace(chat=self.chat)
+
+    def stops(self, form: FormatConfig) -> tuple[str, ...]:
+        """Texts that end a completion of a prompt in this format."""
+        if self.stop is not None:
+            return self.stop
+        return (self.few_shot.separator,) if self.few_shot.wanted and not form.chat else ()
 
 
-def load_task(task: str | Path | TaskConfig) -> TaskConfig:
-    """A task by name, by path, or as it is. Raises `NotFoundError` (near misses), `MissingFileError`, `ConfigError`."""
+def load_task(
+    task: str | Path | TaskConfig, overrides: Sequence[str] = (), changes: Mapping[str, Any] | None = None
+) -> TaskConfig:
+    """A task by name, by path, or as it is; `changes` are laid over its values, then the `key=value` overrides.
+
+    Raises `NotFoundError` (near misses), `MissingFileError`, `ConfigError`.
+    """
     if isinstance(task, TaskConfig):
-        return task
-    path = find_task(str(task))
-    return TaskConfig.parse(read_yaml(path), str(path))
+        if not overrides and not changes:
+            return task
+        where, values = f"task {task.name}", task.dump()
+    else:
+        path = find_task(str(task))
+        where, values = str(path), read_yaml(path)
+    values = apply_overrides(merge(values, changes or {}), overrides)
+    return TaskConfig.parse(values, f"{where} with {' '.join(overrides)}" if overrides else where)
 
 
 def load_data(

@@ -14,7 +14,7 @@ from latentthought.data.encoding import Encoder, FormatConfig
 from latentthought.data.example import Example, ExampleSet
 from latentthought.evaluation.generation import Decoding, Generator, Request
 from latentthought.evaluation.judging import judge
-from latentthought.evaluation.runner import decode, evaluating
+from latentthought.evaluation.models import decode, evaluating, thought_ends_of
 from latentthought.evaluation.tasks import TaskConfig, load_data, load_task
 
 Scorer = Callable[..., dict[str, float]]
@@ -43,6 +43,7 @@ def validation_scorer(
     """
     task = load_task(task)
     rows = load_data(task, examples, limit, seed=seed, smoke=smoke)
+    metrics = [name for name in task.metrics if "@" not in name]  # one sample a question
     prompts: dict[FormatConfig, list[Request]] = {}
 
     def requests_in(used: FormatConfig) -> Sequence[Request]:
@@ -58,9 +59,8 @@ def validation_scorer(
     ) -> dict[str, float]:
         decoding = Decoding(max_new_tokens or task.max_new_tokens, thoughts, mix_ratio, control, None, seed)
         generator = Generator(model, tokenizer, decoding, batch_size)
-        end_token = getattr(getattr(model, "thought", None), "end_token", None)
-        ends = tuple(mark for mark in ("</think>", end_token) if mark)
-        totals = dict.fromkeys((*task.metrics, "no_answer", "thoughts", "tokens"), 0.0)
+        ends = thought_ends_of(model)
+        totals = dict.fromkeys((*metrics, "no_answer", "thoughts", "tokens"), 0.0)
         with evaluating(model):
             for batch in generator.run(requests_in(format or task.format_for(model))):
                 for request, completion in batch:
@@ -69,7 +69,7 @@ def validation_scorer(
                     totals["no_answer"] += judgement.verdict.extraction.answer is None
                     totals["thoughts"] += completion.thoughts
                     totals["tokens"] += len(completion.ids)
-                    for name in task.metrics:
+                    for name in metrics:
                         if name != "accuracy":
                             totals[name] += judgement.scores.get(name, 0.0)
         return {name: value / len(rows) for name, value in totals.items()}

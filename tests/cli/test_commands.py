@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from latentthought.cli import main
-from latentthought.resources import list_recipes, list_tasks
+from latentthought.resources import list_recipes, list_suites, list_tasks
 
 QUESTION = "a b b c c d d e e f f g g h h i i j j k k l l a ? a"
 
@@ -24,11 +24,13 @@ def said(capsys: pytest.CaptureFixture[str], arguments: list[str], code: int = 0
 
 def test_lists(capsys: pytest.CaptureFixture[str]) -> None:
     for command, names in (("recipes", list_recipes()), ("tasks", list_tasks())):
-        shown = said(capsys, [command]).splitlines()
+        shown = said(capsys, [command]).partition("\n\n")[0].splitlines()
         assert [line.split()[0] for line in shown] == names
         assert all(len(line.split()) > 3 for line in shown), "each with its description"
     assert "curriculum:" in said(capsys, ["recipes", "quickstart"])
     assert "source: hops" in said(capsys, ["tasks", "hops"])
+    assert all(f"\n{name} " in said(capsys, ["tasks"]) for name in list_suites())
+    assert "tasks: [prosqa," in said(capsys, ["tasks", "logic"])
 
 
 def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:

@@ -33,7 +33,7 @@ def test_commands_in_the_docs_parse(repository: Path) -> None:
                 continue
             name, *arguments = shlex.split(line)[1:]
             assert name in COMMANDS, line
-            module = importlib.import_module(f"latentthought.cli.{name}")
+            module = importlib.import_module(f"latentthought.cli.{name.replace('-', '_')}")
             parser = Parser(name, module.DESCRIPTION)
             module.add_arguments(parser)
             parser.read(arguments)

@@ -220,6 +220,12 @@ def test_data_folder_that_does_not_exist(tmp_path: Path, monkeypatch: pytest.Mon
         load_examples(SourceConfig(source="gsm8k"))
 
 
+def test_a_file_needs_a_path_but_for_made_up_rows() -> None:
+    with pytest.raises(ConfigError, match="source 'file' needs a path"):
+        load_examples(SourceConfig(source="file"))
+    assert len(load_examples(SourceConfig(source="file", limit=3), smoke=True)) == 3
+
+
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
@@ -230,7 +236,6 @@ def test_data_folder_that_does_not_exist(tmp_path: Path, monkeypatch: pytest.Mon
             "calculator_mark: unknown key; did you mean",
         ),
         ({"source": "hops", "path": "x.jsonl"}, "makes its own rows and takes no path"),
-        ({"source": "file"}, "source 'file' needs a path"),
         ({"source": "gsm8k", "limit": 0}, "limit: "),
         ({"source": "gsm8k", "pth": "x"}, "pth: unknown key; did you mean path"),
         ({"source": "hops", "options": {"symbols": 8, "links": 8}}, "links (8) must be below symbols (8)"),

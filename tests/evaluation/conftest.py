@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -53,8 +54,7 @@ def tokenizer(rows: ExampleSet) -> Any:
     return train_tokenizer(TokenizerConfig(), texts)
 
 
-@pytest.fixture
-def latent_model(tokenizer: Any) -> LatentThoughtForCausalLM:
+def small_model(tokenizer: Any) -> LatentThoughtForCausalLM:
     """A random two-layer Llama that thinks two thoughts."""
     torch.manual_seed(0)
     config = AutoConfig.for_model(
@@ -74,6 +74,11 @@ def latent_model(tokenizer: Any) -> LatentThoughtForCausalLM:
     base = AutoModelForCausalLM.from_config(config)
     model = LatentThoughtForCausalLM.from_base(base, ThoughtConfig(thoughts=2), tokenizer=tokenizer)
     return model.eval()
+
+
+@pytest.fixture
+def latent_model(tokenizer: Any) -> LatentThoughtForCausalLM:
+    return small_model(tokenizer)
 
 
 class Scripted:
@@ -138,6 +143,12 @@ def scripted(tokenizer: Any, right_answers: dict[str, str]) -> Scripted:
 @pytest.fixture
 def thinker(tokenizer: Any, right_answers: dict[str, str]) -> ScriptedThinker:
     return ScriptedThinker(tokenizer, right_answers)
+
+
+@pytest.fixture
+def make_thinker(tokenizer: Any, right_answers: dict[str, str]) -> Callable[[], ScriptedThinker]:
+    """Stand-ins for processes that load a model each."""
+    return lambda: ScriptedThinker(tokenizer, right_answers)
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ def test_counts_and_files(scripted: Any, options: dict[str, Any], tmp_path: Path
     written = lines(folder)
     assert len(written) == 10
     contract = "task version id sample seed control prompt_hash completion gold extraction verdict thoughts tokens milliseconds"
-    assert set(written[0]) == {*contract.split(), "groups"}
+    assert set(written[0]) == {*contract.split(), "groups", "extractions"}
     by_id = {row["id"]: row for row in written}
     assert by_id["sum/6"]["extraction"] == {"answer": "6", "rule": "hash"}
     assert (
@@ -70,6 +70,25 @@ def test_memory_running_out_halves_the_batch(scripted: Any, options: dict[str, A
     found = evaluate(scripted, **options, batch_size=8)
     assert found.accuracy.n == 10
     assert [call["rows"] for call in scripted.calls] == [8, 4, 2, 2, 2, 2, 2]
+
+
+def test_other_words_for_it(scripted: Any, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, words = (
+        scripted.generate,
+        ["CUBLAS_STATUS_ALLOC_FAILED when calling", "can't allocate memory: 9 bytes"],
+    )
+
+    def generate(input_ids: torch.Tensor, **arguments: Any) -> Any:
+        if words:
+            raise RuntimeError(words.pop())
+        return plain(input_ids, **arguments)
+
+    monkeypatch.setattr(scripted, "generate", generate)
+    assert evaluate(scripted, **options, batch_size=10).accuracy.n == 10
+    assert [call["rows"] for call in scripted.calls] == [2, 2, 1, 2, 2, 1]
+    words.append("CUDA error: device-side assert triggered")
+    with pytest.raises(RuntimeError, match="device-side"):
+        evaluate(scripted, **options)
 
 
 def test_memory_that_is_never_enough(scripted: Any, options: dict[str, Any]) -> None:

@@ -105,9 +105,12 @@ def test_the_lists_are_those_of_the_checkout(installed, repository, command, fol
     done = installed.command(command)
     assert done.returncode == 0, done.stderr
     listed = {line.split()[0] for line in done.stdout.splitlines() if line}
+    # suites of tasks, and tasks in the form of lm-eval, are files of other kinds
     assert listed == {
-        file.relative_to(repository / folder).with_suffix("").as_posix()
+        name
         for file in (repository / folder).rglob("*.yaml")
+        for name in [file.relative_to(repository / folder).with_suffix("").as_posix()]
+        if name.partition("/")[0] not in ("lm_eval", "suites")
     }
 
 

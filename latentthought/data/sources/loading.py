@@ -58,8 +58,6 @@ class SourceConfig(Config):
             raise ValueError(
                 f"source {self.source!r} makes its own rows and takes no path or fields; to read a file, say source: file"
             )
-        if self.source == "file" and not self.path:
-            raise ValueError("source 'file' needs a path")
         return self
 
 
@@ -182,6 +180,8 @@ def _rows(source: Source, config: SourceConfig, seed: int, smoke: bool) -> tuple
     file = _in_data_folder(source, config.split)
     if file:
         return str(file), read_rows(file)
+    if config.source == "file":
+        raise ConfigError("source 'file' needs a path: data.path=FILE")
     if source.hub and config.split in source.hub.splits:
         return source.hub.repo, hub_rows(source.hub, config.split, source.name)
     raise NotFoundError(_no_split(source, config.split))

@@ -1,0 +1,68 @@
+"""Strings that end a generation.
+
+A stop string is looked for in the text of the last few tokens, row by row, so that it may be split over tokens in any way; a
+row that has met one is finished, and the batch goes on for the others. Rejected: transformers' own `stop_strings`, which also
+match across the end of the prompt ("\\n\\n" after a prompt that ends in a line break).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class UntilStrings:
+    """Ends a row when the text of its new tokens holds one of `until`: a stopping criterion of transformers' `generate`.
+
+    width: columns of the prompt. opened_by: a token id that a row has to have written before stop strings count, and after
+    which they are looked for (the end of written reasoning, which may hold any string); None for from the start.
+    """
+
+    def __init__(self, tokenizer: Any, until: Sequence[str], width: int, opened_by: int | None = None):
+        self.tokenizer, self.until, self.width, self.opened_by = tokenizer, tuple(until), width, opened_by
+        # a token holds a byte at least; two more, since some tokenizers drop the space in front of the first
+        self.reach = max(len(text.encode()) for text in self.until) + 2
+
+    def __call__(self, input_ids: Tensor, scores: Any, **_: Any) -> Tensor:
+        """(B, T) ids so far -> (B,) whether a row is finished."""
+        import torch
+
+        rows = input_ids[:, self.width :].tolist()
+        texts = self.tokenizer.batch_decode([self._seen(row) for row in rows], skip_special_tokens=True)
+        met = [any(stop in text for stop in self.until) for text in texts]
+        return torch.tensor(met, device=input_ids.device)
+
+    def _seen(self, row: list[int]) -> list[int]:
+        if self.opened_by is not None:
+            if self.opened_by not in row:
+                return []
+            row = after_last(row, self.opened_by)
+        return row[-self.reach :]
+
+
+class StoppingModel:
+    """A model whose `generate` also stops at strings; everything else is the model's own."""
+
+    def __init__(self, model: Any, tokenizer: Any, until: Sequence[str], opened_by: int | None = None):
+        self._model, self._tokenizer = model, tokenizer
+        self._until, self._opened_by = until, opened_by
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def generate(self, input_ids: Tensor, **arguments: Any) -> Any:
+        """`model.generate`, with the strings among its stopping criteria."""
+        from transformers import StoppingCriteriaList
+
+        stop = UntilStrings(self._tokenizer, self._until, input_ids.shape[1], self._opened_by)
+        return self._model.generate(input_ids, stopping_criteria=StoppingCriteriaList([stop]), **arguments)
+
+
+def after_last(ids: list[int], token: int | None) -> list[int]:
+    """The ids behind the last `token`; all of them where there is none."""
+    if token is None or token not in ids:
+        return ids
+    return ids[len(ids) - ids[::-1].index(token) :]
