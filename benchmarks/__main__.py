@@ -21,13 +21,18 @@ os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 import torch
 
-from benchmarks import generate, train_step
+from benchmarks import generate, grading, train_step
+from benchmarks.findings import Findings, findings_markdown
 from benchmarks.report import ROOT, Report, as_json, as_markdown, circumstances, write_block
 from benchmarks.settings import Settings
 from benchmarks.workload import Sizes
 from latentthought.errors import ConfigError, LatentThoughtError
 
-BENCHMARKS: dict[str, Callable[[Settings], Report]] = {"train_step": train_step.run, "generate": generate.run}
+BENCHMARKS: dict[str, Callable[[Settings], Report | Findings]] = {
+    "train_step": train_step.run,
+    "generate": generate.run,
+    "grading": grading.run,
+}
 DOCUMENT = ROOT / "docs" / "performance.md"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -39,12 +44,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = settings_of(chosen)
         where = circumstances(command_of(arguments), settings)
         reports = [BENCHMARKS[name](settings) for name in chosen.names or BENCHMARKS]
-        table = as_markdown(where, reports)
-        print(table)
+        timed = [report for report in reports if isinstance(report, Report)]
+        blocks = {f"benchmarks {settings.device.type}": as_markdown(where, timed)} if timed else {}
+        blocks |= {
+            f"benchmarks {report.name}": findings_markdown(where, report)
+            for report in reports
+            if isinstance(report, Findings)
+        }
+        print("\n".join(blocks.values()))
         if chosen.output:
             chosen.output.write_text(json.dumps(as_json(where, reports), indent=2) + "\n", encoding="utf-8")
         if chosen.write_docs:
-            write_block(DOCUMENT, f"benchmarks {settings.device.type}", table)
+            for name, block in blocks.items():
+                write_block(DOCUMENT, name, block)
     except LatentThoughtError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
@@ -81,6 +93,12 @@ def parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="DIR",
         help="folder with coconut.py of github.com/facebookresearch/coconut, run as a rival",
+    )
+    made.add_argument(
+        "--accepted",
+        type=Path,
+        metavar="FILE",
+        help="grading: write the random pairs that were accepted there, one a line",
     )
     made.add_argument("--output", type=Path, metavar="FILE", help="write all results there as JSON")
     made.add_argument("--write-docs", action="store_true", help="put the table into docs/performance.md")
@@ -122,6 +140,7 @@ def settings_of(chosen: argparse.Namespace) -> Settings:
         quick=chosen.quick,
         rounds=chosen.rounds or (2 if chosen.quick else None),
         coconut=chosen.coconut,
+        accepted=chosen.accepted,
         seed=chosen.seed,
     )
 
@@ -133,7 +152,7 @@ def command_of(arguments: Sequence[str]) -> str:
         name, _, value = argument.partition("=")
         if skip:
             skip = False
-        elif name in ("--coconut", "--output"):
+        elif name in ("--coconut", "--output", "--accepted"):
             skip = not value and position + 1 < len(arguments)
             shown += ["--coconut DIR"] if name == "--coconut" else []
         elif name != "--write-docs":

@@ -142,7 +142,7 @@ def circumstances(command: str, settings: Settings) -> dict[str, Any]:
     }
 
 
-def as_json(where: Mapping[str, Any], reports: Sequence[Report]) -> dict[str, Any]:
+def as_json(where: Mapping[str, Any], reports: Sequence[Any]) -> dict[str, Any]:
     """Everything, rounds included."""
     benchmarks = []
     for report in reports:

@@ -16,7 +16,7 @@ class Settings:
     """Shared by all benchmarks.
 
     quick: tiny sizes, whose times are not judged. rounds: timed rounds, or None for each benchmark's own number.
-    coconut: folder of the published program.
+    coconut: folder of the published program. accepted: file for the random pairs that the grader accepts.
     """
 
     sizes: Sizes = field(default_factory=Sizes)
@@ -26,6 +26,7 @@ class Settings:
     quick: bool = False
     rounds: int | None = None
     coconut: Path | None = None
+    accepted: Path | None = None
     seed: int = 0
     silent: bool = False
 
