@@ -31,6 +31,7 @@ _HOMES = {
     "Extraction": "latentthought.grading",
     "grade": "latentthought.grading",
     "GradePolicy": "latentthought.grading",
+    "GradingPool": "latentthought.grading.workers.pool",
     "Verdict": "latentthought.grading",
     "evaluate": "latentthought.evaluation",
     "Results": "latentthought.evaluation",
@@ -48,6 +49,7 @@ if TYPE_CHECKING:  # what `__getattr__` gives, spelt out for editors and type ch
     from latentthought.grading import Verdict as Verdict
     from latentthought.grading import extract_answer as extract_answer
     from latentthought.grading import grade as grade
+    from latentthought.grading.workers.pool import GradingPool as GradingPool
     from latentthought.model.configuration import LatentThoughtConfig as LatentThoughtConfig
     from latentthought.model.configuration import ThoughtConfig as ThoughtConfig
     from latentthought.model.modeling import LatentThoughtForCausalLM as LatentThoughtForCausalLM
