@@ -25,10 +25,15 @@ HEADINGS = ("task", "control", "metric", "A", "B", "A - B (95 %)", "only A / onl
 COST_HEADINGS = ("task", "control", "thoughts A", "B", "tokens A", "B", "ms A", "B")
 
 
+# what a comparison is about, or shows in columns of its own
+_COMPARED = ("task", "version", "control", "model", "weights", "questions", "data")
+
+
 class Comparison(Config):
     """One task, run A against run B. unmatched: questions that only one of the runs has, left out of every difference.
 
     metrics: the same for other metrics that both have (pass@k, maj@k, shares of right cells). costs_a, costs_b: beside them.
+    settings: what else differed between the runs (samples, temperature, prompt, ...), as (of A, of B).
     """
 
     task: str
@@ -40,6 +45,7 @@ class Comparison(Config):
     metrics: dict[str, PairedDifference] = {}
     costs_a: Costs
     costs_b: Costs
+    settings: dict[str, tuple[Any, Any]] = {}
 
     @property
     def control(self) -> str:
@@ -59,6 +65,10 @@ def compare(run_a: str | Path, run_b: str | Path) -> list[Comparison]:
     for run in (run_a, run_b):
         if not Path(run).exists():
             raise MissingFileError(f"no such run: {run}")
+        if Path(run).is_file() and Path(run).suffix != ".json":
+            raise DataError(
+                f"{run}: not a results.json; give the run folder or the folder of results it lies in"
+            )
         found = find_results(run)
         if not found:
             raise MissingFileError(
@@ -101,7 +111,23 @@ def _compare(path_a: Path, a: Results, path_b: Path, b: Results) -> Comparison:
         metrics=_metrics(a, samples_a, b, samples_b),
         costs_a=a.costs,
         costs_b=b.costs,
+        settings=_differing(a.settings, b.settings),
     )
+
+
+def _differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """What else was not the same in two runs, beside what is compared; inside a block by its own keys (`format.prompt`)."""
+    found: dict[str, tuple[Any, Any]] = {}
+    for name in a:
+        if name in _COMPARED or name not in b or a[name] == b[name]:
+            continue
+        if isinstance(a[name], Mapping) and isinstance(b[name], Mapping):
+            inner = a[name].keys() | b[name].keys()
+            pairs = {key: (a[name].get(key), b[name].get(key)) for key in sorted(inner)}
+            found |= {f"{name}.{key}": pair for key, pair in pairs.items() if pair[0] != pair[1]}
+        else:
+            found[name] = (a[name], b[name])
+    return found
 
 
 def _metrics(
@@ -175,7 +201,21 @@ def remarks_on(comparisons: Iterable[Comparison]) -> list[str]:
         for found in comparisons
         if found.unmatched
     ]
+    for found in comparisons:
+        if found.settings:
+            listed = "; ".join(
+                f"{name}: {_brief(a)} in A, {_brief(b)} in B" for name, (a, b) in found.settings.items()
+            )
+            remarks.append(f"{found.task} ({found.control}): asked differently. {listed}.")
     return remarks
+
+
+def _brief(value: Any) -> str:
+    """A setting in a few characters; of a list how many, of anything long that it is."""
+    if isinstance(value, list):
+        return str(len(value))
+    text = str(value)
+    return text if len(text) <= 40 else "(long)"
 
 
 def render_comparison(comparisons: Iterable[Comparison], name_a: str = "A", name_b: str = "B") -> Any:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from latentthought.grading.equivalence.ladder import equivalent
 from latentthought.grading.extraction.prediction import find, find_gold, gold_beside
-from latentthought.grading.extraction.rules import THOUGHT_ENDS
+from latentthought.grading.extraction.rules import THOUGHT_ENDS, Extraction
 from latentthought.grading.policy import GradePolicy
 from latentthought.grading.verdict import CORRECT, UNGRADABLE, WRONG, Verdict
 
@@ -27,19 +27,35 @@ def grade(
 ) -> Verdict:
     """Judge a completion or a bare answer against a gold answer. Never raises for any text, never runs any.
 
-    Symmetric on bare answers. An empty gold or a prediction without an answer is `ungradable`, not `wrong`.
+    Symmetric on bare answers. An empty gold or a prediction without an answer is `ungradable`, not `wrong`. Raises `TypeError`
+    for anything but text and a policy.
     """
+    check_types(prediction, gold, policy)
     return judge(prediction, gold, policy, thought_ends, _compare_in_pool)
+
+
+def check_types(prediction: object, gold: object, policy: object) -> None:
+    """`TypeError` unless these are two texts and a policy: a gold that is a number or missing is a fault of the data."""
+    for name, value in (("prediction", prediction), ("gold", gold)):
+        if not isinstance(value, str):
+            raise TypeError(f"{name}: expected text, got {type(value).__name__} {value!r:.60}")
+    if not isinstance(policy, GradePolicy):
+        raise TypeError(
+            f"policy: expected a GradePolicy, got {type(policy).__name__}; GradePolicy.parse reads a dict"
+        )
 
 
 def judge(
     prediction: str, gold: str, policy: GradePolicy, thought_ends: tuple[str, ...], compare: Compare
 ) -> Verdict:
     """`grade`, with the one who asks math-verify where the policy chose it: a pool, or the worker of a pool itself."""
-    gold = find_gold(gold)
+    whole, gold = gold.strip(), find_gold(gold)
     if not gold:
         return Verdict(UNGRADABLE, "no gold answer")
-    extraction = find(prediction, gold, policy, thought_ends)
+    if prediction.strip() == whole and not policy.strict:
+        extraction = Extraction(gold, "bare")
+    else:
+        extraction = find(prediction, gold, policy, thought_ends)
     answer = extraction.answer
     if answer is None:
         return Verdict(UNGRADABLE, "no answer found" if prediction.strip() else "empty prediction")

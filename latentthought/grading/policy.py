@@ -8,13 +8,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 from latentthought.errors import ConfigError, nearest
 
 PERCENT_RULES = ("either", "sign", "value")
 SYMBOLIC_STAGES = ("own", "math-verify", "none")
+WRITTEN = "written"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +22,10 @@ class GradePolicy:
     """How two answers are compared; hashable, so that it can be part of a cache key.
 
     strict: only `\\boxed` and `\\fbox` count as an answer; without a box the verdict is ungradable.
-    precision: significant digits to which a rounded decimal must agree with the exact value (3: 0.333 is 1/3, 0.33 is
-        not; 18.01 is never 18); or a relative tolerance below 1 (0.01: within one percent). None: numbers must be equal.
+    precision: when a decimal stands for another number. `written`: where it is that number correctly rounded, to three
+        significant digits or more (0.333 is 1/3; 0.33 is not, 0.4571 is not 0.4567, and 18.01 never 18). A count of digits:
+        where the two agree to so many (3: 0.4571 is 0.4567). A tolerance below 1: where they differ relatively by no more
+        (0.01: one percent). None: numbers must be equal.
     simplified: an answer must be as simple as it can be written (2/4, sqrt(8) and 2+3 do not count).
     symbolic: who compares algebra: `own` (the parser and algebra here), `math-verify` (asked last, in a killable process,
         about what `own` calls different; an extra), or `none` (text, numbers and lists only).
@@ -36,7 +38,7 @@ class GradePolicy:
     """
 
     strict: bool = False
-    precision: int | float | None = 3
+    precision: str | int | float | None = WRITTEN
     percent: str = "either"
     ordered: bool | None = None
     simplified: bool = False
@@ -56,10 +58,10 @@ class GradePolicy:
         ]
         digits = type(self.precision) is int and 1 <= self.precision <= 15
         tolerance = type(self.precision) is float and 0 < self.precision < 1
-        if not (self.precision is None or digits or tolerance):
+        if not (self.precision in (None, WRITTEN) or digits or tolerance):
             problems.append(
-                "precision: a number of digits from 1 to 15, a relative tolerance between 0 and 1, or null "
-                f"(got {self.precision!r})"
+                "precision: written (a decimal is the other number rounded), a number of digits from 1 to 15, a relative "
+                f"tolerance between 0 and 1, or null (got {self.precision!r})"
             )
         if self.percent not in PERCENT_RULES:
             problems.append(f"percent: one of {', '.join(PERCENT_RULES)} (got {self.percent!r})")
@@ -74,17 +76,6 @@ class GradePolicy:
         if problems:
             raise ConfigError("grading policy: " + "; ".join(problems))
         object.__setattr__(self, "choices", tuple(self.choices))
-
-    @property
-    def tolerance(self) -> Fraction:
-        """Relative difference within which a rounded decimal still is the exact value; 0 when numbers must be equal."""
-        if self.precision is None:
-            return Fraction(0)
-        return (
-            Fraction(1, 10**self.precision)
-            if isinstance(self.precision, int)
-            else Fraction(str(self.precision))
-        )
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> GradePolicy:

@@ -12,6 +12,7 @@ from latentthought.cli import main
 from latentthought.data.example import ExampleSet
 from latentthought.errors import DamagedFileError, DataError, MissingFileError
 from latentthought.evaluation import TaskConfig, compare, evaluate, render_comparison
+from latentthought.evaluation.comparison import remarks_on
 from tests.judged import answered, judged, result, saved
 
 
@@ -97,6 +98,31 @@ def test_a_folder_of_several_runs_is_not_one_run(tmp_path: Path) -> None:
         saved(tmp_path / "runs" / name, answered([1], 3))
     with pytest.raises(DataError, match=r"several runs lie below it.*sums/none is in .*a.* and in .*b"):
         compare(tmp_path / "runs", tmp_path / "runs" / "a")
+
+
+def test_what_was_asked_differently_is_said(tmp_path: Path) -> None:
+    samples = answered([1], 3)
+    for name, settings in (
+        ("a", {"seed": 0, "few_shot": [], "model": "x", "format": {"prompt": "Q", "chat": False}}),
+        ("b", {"seed": 0, "few_shot": ["p", "q"], "model": "y", "format": {"prompt": "Q", "chat": True}}),
+    ):
+        saved(tmp_path / name, samples, result(samples, settings=settings))
+    (found,) = compare(tmp_path / "a", tmp_path / "b")
+    assert found.settings == {"few_shot": ([], ["p", "q"]), "format.chat": (False, True)}
+    assert (
+        "sums (none): asked differently. few_shot: 0 in A, 2 in B; format.chat: False in A, True in B."
+        in remarks_on([found])
+    )
+    (same,) = compare(tmp_path / "a", tmp_path / "a")
+    assert same.settings == {} and "asked differently" not in " ".join(remarks_on([same]))
+
+
+def test_a_file_of_another_kind_is_the_users_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "rows.jsonl").write_text("{}")
+    assert main(["compare", str(tmp_path / "rows.jsonl"), str(tmp_path)]) == 2
+    assert "not a results.json; give the run folder" in capsys.readouterr().err
 
 
 def test_names_are_not_styles(tmp_path: Path) -> None:

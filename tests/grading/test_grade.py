@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import time
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from latentthought import GradingPool
 from latentthought.errors import ConfigError
 from latentthought.grading import GradePolicy, grade, normalize
 
@@ -84,9 +86,38 @@ def test_choices() -> None:
     assert grade("none of these", "D", policy).correct
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("5", 5), "gold: expected text, got int 5"),
+        ((None, "5"), "prediction: expected text, got NoneType None"),
+        (
+            ("5", "5", {"strict": True}),
+            "policy: expected a GradePolicy, got dict; GradePolicy.parse reads a dict",
+        ),
+    ],
+)
+def test_anything_but_text_is_refused(arguments: tuple, message: str) -> None:
+    with pytest.raises(TypeError, match=re.escape(message)):
+        grade(*arguments)
+    with GradingPool(workers=1) as pool, pytest.raises(TypeError, match=re.escape(message)):
+        pool.grade_many([arguments])
+
+
+def test_a_text_is_no_pair() -> None:
+    with GradingPool(workers=1) as pool, pytest.raises(TypeError, match="pair 2: expected"):
+        pool.grade_many([("5", "5"), "55"])
+
+
 def test_policy_refuses_nonsense() -> None:
     with pytest.raises(ConfigError, match=r"precision: .*digits"):
         GradePolicy(precision=0)
+    with pytest.raises(ConfigError, match=r"precision: written .*got 'writen'"):
+        GradePolicy.parse({"precision": "writen"})
+    for precision in ("written", 3, 0.01, None):
+        policy = GradePolicy.parse({"precision": precision})
+        assert GradePolicy.parse(policy.dump()) == policy == GradePolicy(precision=precision)
+    assert GradePolicy().precision == "written"
     with pytest.raises(ConfigError, match="unknown key 'prescision'; did you mean precision"):
         GradePolicy.parse({"prescision": 3})
     policy = GradePolicy(choices=("a", "b"), ordered=True)

@@ -17,6 +17,8 @@ from latentthought.grading.workers.pool import GradingPool
 
 LIMIT = 5.5  # seconds: the deadline and half a second
 STATUSES = ("correct", "wrong", "ungradable")
+SHORT = [name for name, text in HOSTILE.items() if len(text) < 10_000]
+LONG = [name for name in HOSTILE if name not in SHORT]  # mostly a megabyte
 POLICY = GradePolicy(symbolic="math-verify" if mathverify._installed() else "own")
 
 
@@ -46,6 +48,7 @@ def pairs(text: str) -> list[tuple[str, str]]:
 
 
 def judged_in_time(judge: Callable[..., Verdict], text: str) -> list[str]:
+    """The status of each of the pairs."""
     found = []
     for prediction, gold in pairs(text):
         begun = time.monotonic()
@@ -60,7 +63,7 @@ def judged_in_time(judge: Callable[..., Verdict], text: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("name", [*SHORT, *(pytest.param(name, marks=pytest.mark.full) for name in LONG)])
 def test_grade_in_a_thread(name: str, marker: Path) -> None:
     text = HOSTILE[name].replace("{marker}", str(marker))
     found: list[list[str]] = []
@@ -70,19 +73,27 @@ def test_grade_in_a_thread(name: str, marker: Path) -> None:
     assert found  # no exception, no failed assertion
 
 
-@pytest.mark.parametrize("name", [name for name, text in HOSTILE.items() if len(text) < 10_000])
+@pytest.mark.parametrize("name", LONG)
+def test_a_megabyte_as_prediction(name: str) -> None:
+    begun = time.monotonic()
+    assert grade(HOSTILE[name], "a gold").status in ("wrong", "ungradable")
+    assert time.monotonic() - begun < LIMIT
+
+
+@pytest.mark.parametrize("name", SHORT)
 def test_pool(name: str, marker: Path, pool: GradingPool) -> None:
     """With the second opinion where it is installed; what is longer than these is not put to it."""
     text = HOSTILE[name].replace("{marker}", str(marker))
     judged_in_time(lambda prediction, gold: pool.grade(prediction, gold, POLICY), text)
 
 
-def test_all_at_once_from_threads(pool: GradingPool, marker: Path) -> None:
+@pytest.mark.parametrize("names", [SHORT, pytest.param(LONG, marks=pytest.mark.full)], ids=["short", "long"])
+def test_all_at_once_from_threads(names: list[str], pool: GradingPool, marker: Path) -> None:
     """Every input through one pool, from four threads, none of which is the main one, with easy pairs in between."""
     rows = [
         pair
-        for text in HOSTILE.values()
-        for pair in (*pairs(text.replace("{marker}", str(marker)))[:2], ("7", "7"))
+        for name in names
+        for pair in (*pairs(HOSTILE[name].replace("{marker}", str(marker)))[:2], ("7", "7"))
     ]
     found: dict[int, list[Verdict]] = {}
     threads = [

@@ -33,7 +33,7 @@ anything = st.one_of(bare, completion, st.text(st.characters(), max_size=60))
 policies = st.builds(
     GradePolicy,
     strict=st.booleans(),
-    precision=st.sampled_from([None, 3, 6, 0.01]),
+    precision=st.sampled_from([None, "written", 3, 6, 0.01]),
     percent=st.sampled_from(["either", "sign", "value"]),
     ordered=st.sampled_from([None, True, False]),
     simplified=st.booleans(),

@@ -28,7 +28,7 @@ from latentthought.grading.expression.tree import (
 )
 
 _MAXIMUM_WORK = 200_000  # bits of all exact results together
-_UNVALUED = frozenset(["ratio", "clock"])
+_UNVALUED = frozenset(["ratio", "clock", "residue"])
 _MAXIMUM_ROWS = 12
 
 

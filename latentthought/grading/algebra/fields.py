@@ -149,14 +149,15 @@ def context(digits: int) -> Any:
 
 
 class Numeric(Field):
-    """mpmath numbers, real as long as they are; `largest` and `smallest` are the binary magnitudes met on the way.
+    """mpmath numbers, real as long as they are; `largest` and `smallest` are the binary magnitudes met on the way, and
+    `left_reals` says whether any number met was not real.
 
     Principal branches, but odd roots of negative reals are real.
     """
 
     def __init__(self, digits: int) -> None:
         self.digits, self.mp = digits, context(digits)
-        self.largest, self.smallest = 0, 0
+        self.largest, self.smallest, self.left_reals = 0, 0, False
 
     def _seen(self, value: Any) -> Any:
         if value:
@@ -164,6 +165,7 @@ class Numeric(Field):
                 raise Undecided("infinite")
             size = self.mp.mag(value)
             self.largest, self.smallest = max(self.largest, size), min(self.smallest, size)
+            self.left_reals = self.left_reals or bool(self.mp.im(value))
         return value
 
     def lift(self, value: Fraction) -> Any:

@@ -5,7 +5,8 @@ exact rationals; rational functions of variables, pi, e and i at random points m
 else by numbers, 40 digits and then 160 for constants, 40 digits at six points for functions of variables.
 
 Conventions: roots and logarithms are principal, odd roots of negative reals real; variables range over the reals, and only
-points count where both sides are real if there are any: so sqrt(x^2) is |x| and not x, and ln(x^2) is 2 ln x.
+points count where every part of both sides is real if there are any: so sqrt(x^2) is |x| and not x, ln(x^2) is 2 ln x, and
+sqrt(x)sqrt(y) is sqrt(xy).
 Cost: some ten microseconds for numbers and polynomials, up to a millisecond with roots and sines. Rejected: `sympy.simplify`
 and `equals`, which take seconds on a page of radicals and have no bound.
 """
@@ -20,7 +21,7 @@ from latentthought.grading.algebra.evaluation import Evaluation
 from latentthought.grading.algebra.fields import Modular, NotRational, Numeric, Rationals, context
 from latentthought.grading.algebra.rational import Undecided
 from latentthought.grading.algebra.simplest import is_simplified
-from latentthought.grading.expression.tree import Call, Constant, Literal, Negate, Node, symbols
+from latentthought.grading.expression.tree import Constant, Negate, Node, symbols
 
 __all__ = ["approximate", "evaluate_at", "is_simplified", "order", "proportional", "same_value", "value"]
 
@@ -76,12 +77,10 @@ def _infinite(node: Node) -> int:
 
 
 # ------------------------------------------------------------------------------------------------------------- equality
-def same_value(a: Node, b: Node, tolerance: Fraction = Fraction(0), last_digit: bool = True) -> bool | None:
+def same_value(a: Node, b: Node) -> bool | None:
     """Whether two values (numbers or expressions in variables) are equal; symmetric.
 
     None: cannot tell (undefined, too large, an unknown function, a node that is no value such as a Collection).
-    tolerance: relative, and counts only where one side is a rounded decimal, against an exact value of the other that is
-        no integer; 0 for none. last_digit: the decimal must also be right to one unit of its last digit.
     """
     if a == b:
         return True
@@ -89,17 +88,11 @@ def same_value(a: Node, b: Node, tolerance: Fraction = Fraction(0), last_digit: 
         return _infinite(a) == _infinite(b)
     exact_a, exact_b = value(a), value(b)
     if exact_a is not None and exact_b is not None:
-        if exact_a == exact_b:
-            return True
-        return _rounded(a, b, exact_a, exact_b, tolerance, last_digit) if tolerance else False
+        return exact_a == exact_b
     names = sorted(symbols(a) | symbols(b))
     same = _same_modular(a, b, names)
     if same is None:
-        same = _same_function(a, b, names) if names else _same_constant(a, b)
-    if same is False and tolerance and not names and (_decimals(a) is None) != (_decimals(b) is None):
-        near_a, near_b = _real_fraction(a), _real_fraction(b)
-        if near_a is not None and near_b is not None:
-            return _rounded(a, b, near_a, near_b, tolerance, last_digit)
+        return _same_function(a, b, names) if names else _same_constant(a, b)
     return same
 
 
@@ -169,7 +162,7 @@ def _same_function(a: Node, b: Node, names: list[str]) -> bool | None:
             close = _same_in_detail(a, b, numbers, found[2])
             if close is None:
                 continue
-        if all(_is_real(side, found[2]) for side in found[:2]):
+        if not found[2].left_reals and all(_is_real(side, found[2]) for side in found[:2]):
             if not close:
                 return False
             real += 1
@@ -196,43 +189,6 @@ def _points(names: list[str]) -> Iterator[dict[str, Any]]:
             name: mp.mpf(low) + mp.mpf(random.point(name, seed)) / random.prime * (high - low)
             for name in names
         }
-
-
-# ------------------------------------------------------------------------------------------------------------- rounding
-def _decimals(node: Node) -> int | None:
-    """Digits behind the point of a decimal; None for anything else."""
-    if isinstance(node, Negate):
-        return _decimals(node.operand)
-    if isinstance(node, Call) and node.name == "percent":
-        inner = _decimals(node.arguments[0])
-        return None if inner is None else inner + 2
-    return node.decimals if isinstance(node, Literal) else None
-
-
-def _rounded(
-    a: Node, b: Node, value_a: Fraction, value_b: Fraction, tolerance: Fraction, last_digit: bool
-) -> bool:
-    """Whether the coarser decimal of the two is the other value rounded, or cut off, there."""
-    decimals = [digits for digits in (_decimals(a), _decimals(b)) if digits is not None]
-    difference = abs(value_a - value_b)
-    if not decimals or difference > tolerance * max(abs(value_a), abs(value_b)):
-        return False
-    unit = Fraction(1, 10 ** min(decimals))
-    if len(decimals) == 2:
-        return not last_digit or 2 * difference <= unit
-    exact = value_a if _decimals(a) is None else value_b
-    if exact.denominator == 1:  # 18.01 is not 18; 17.9999999 is, by a calculator
-        return min(decimals) >= 6 and difference * 10**6 <= 1
-    return not last_digit or difference <= unit
-
-
-def _real_fraction(node: Node) -> Fraction | None:
-    """The rational next to a real constant of moderate size."""
-    number = approximate(node)
-    if number is None or number.imag:
-        return None
-    sign, mantissa, exponent, _ = number.real._mpf_
-    return (-1) ** sign * Fraction(mantissa) * Fraction(2) ** exponent if abs(exponent) < 4000 else None
 
 
 # -------------------------------------------------------------------------------------------------- equations and order

@@ -13,8 +13,10 @@ from functools import lru_cache
 from latentthought.grading.normalization.plain import key, normalize
 from latentthought.grading.policy import GradePolicy
 
-_LABEL = re.compile(r"\s*\(?\s*([A-Ja-j])\s?[).:]\s*")
-_LETTER = re.compile(r"(?:option|choice|answer)?\s*\(?\s*([A-Ja-j])\s*\)?\s*(?:[).:,-]\s*(.*))?", re.DOTALL)
+_LABEL = re.compile(r"\s*(?:\(\s*)?([A-Ja-j])\s?[).:]\s*")
+_LETTER = re.compile(
+    r"(?:option|choice|answer)?\s*(?:\(\s*)?([A-Ja-j])\s*(?:\)\s*)?(?:[).:,-]\s*(.*))?", re.DOTALL
+)
 _LETTER_ONLY = re.compile(r"\(?\s*([A-J])\s*\)?[.:]?")
 
 

@@ -13,11 +13,11 @@ import re
 from functools import partial
 
 from latentthought.grading.equivalence.choices import choice_index, letter, only_letter
-from latentthought.grading.equivalence.clock import same_time, time_of_day
+from latentthought.grading.equivalence.clock import date, same_time, time_of_day
 from latentthought.grading.equivalence.lists import Parts, split
 from latentthought.grading.equivalence.matching import MAXIMUM_ITEMS, match_ordered, match_unordered
 from latentthought.grading.equivalence.rounding import same_number
-from latentthought.grading.expression.tree import Node
+from latentthought.grading.expression.tree import Add, Node, Power, Words, walk
 from latentthought.grading.normalization.numbers import Number, decimal_comma, number
 from latentthought.grading.normalization.plain import key, normalize
 from latentthought.grading.normalization.units import compatible, split_unit
@@ -28,9 +28,13 @@ _MAXIMUM_DEPTH = 4
 _SEPARATORS = (",", ";", ":")
 _BRACE = re.compile(r"\{")
 _FACTORIAL = re.compile(r"(?<![^\W\d_])[\w)]!")
+_PRIMES = re.compile(r"(?<![^\W\d_])[^\W\d_]('+)")
 _CONJUNCTION = re.compile(r"\b(?:and|or)\b")
 _MIXED = re.compile(r"-?\d+ and \d+/\d+")
 _STATED = re.compile(r"[=<>]|\\(?:in|le|ge|ne|approx)\b")
+_GOING_ON = re.compile(r", ?(?:\.\.\.|\\[lc]?dots)")
+_COMMAND = re.compile(r"\\[a-zA-Z]+")
+_NESTED_SETS = re.compile(r"\{[^{}]*\{")
 _LABEL = re.compile(
     r"(?:the )?[^\W\d_]{2,}(?: [^\W\d_]+){0,3} ?= ?(?=[^=])|(?:the )?[^\W\d_]{3,}(?: [^\W\d_]+){0,3} ?: ?(?=.)"
 )
@@ -72,10 +76,11 @@ def _same(a: str, b: str, policy: GradePolicy, depth: int) -> Same:
         return True, "same choice"
     if _joined_otherwise(a, b):
         return False, "joined otherwise"
-    times = time_of_day(a), time_of_day(b)
-    if times[0] and times[1]:
-        same = same_time(times[0], times[1])
-        return same, "same time" if same else "another time"
+    dated = _same_when(a, b)
+    if dated is not None:
+        return dated
+    if (number_b and date(a)) or (number_a and date(b)):  # 2024-01-02 is not 2021
+        return False, "another kind of answer"
     if _same_as_read_again(a, number_a, b, number_b, policy):
         return True, "same number"
     trees = (None, None) if policy.symbolic == "none" else (_parsed(a), _parsed(b))
@@ -94,16 +99,44 @@ def _same(a: str, b: str, policy: GradePolicy, depth: int) -> Same:
 
 
 def _same_text(a: str, b: str) -> bool:
-    """Equal keys; and since a key has neither kinds of brackets nor a last `!`, equal braces and factorials."""
-    if key(a) != key(b) or not key(a):
+    """Equal keys; and what a key does without has to be equal as well: braces, factorials, primes, the case of variables."""
+    if key(a) != key(b) or not key(a) or _PRIMES.findall(a) != _PRIMES.findall(b):
         return False
-    return all(bool(mark.search(a)) == bool(mark.search(b)) for mark in (_BRACE, _FACTORIAL))
+    if any(bool(mark.search(a)) != bool(mark.search(b)) for mark in (_BRACE, _FACTORIAL, _GOING_ON)):
+        return False
+    if _COMMAND.findall(a) != _COMMAND.findall(b):  # \Delta is not \delta
+        return False
+    return a == b or _letters(a) == _letters(b) or not (_is_formula(a) and _is_formula(b))
+
+
+def _letters(text: str) -> list[str]:
+    return list(filter(str.isalpha, text))
+
+
+def _is_formula(text: str) -> bool:
+    """Whether case tells letters apart in it: `pi r^2` is not `pi R^2`, but `room 12B` is `Room 12b`."""
+    tree = _parsed(text)
+    if tree is None or any(isinstance(part, Words) for part in walk(tree)):
+        return False
+    return any(isinstance(part, (Add, Power)) for part in walk(tree))
 
 
 def _joined_otherwise(a: str, b: str) -> bool:
     """`Tom or Dick` and `Tom and Dick`; between numbers the two words mean the same list."""
     words_a, words_b = set(_CONJUNCTION.findall(a)), set(_CONJUNCTION.findall(b))
     return bool(words_a and words_b) and not words_a & words_b and not any(map(str.isdigit, a + b))
+
+
+def _same_when(a: str, b: str) -> Same | None:
+    """Two times of day, or two dates; None for anything else."""
+    times = time_of_day(a), time_of_day(b)
+    if times[0] and times[1]:
+        same = same_time(times[0], times[1])
+        return same, "same time" if same else "another time"
+    days = date(a), date(b)
+    if days[0] and days[1]:
+        return days[0] == days[1], "same date" if days[0] == days[1] else "another date"
+    return None
 
 
 def _same_letter(a: str, b: str) -> bool:
@@ -185,8 +218,8 @@ def _same_without_label(a: str, b: str, policy: GradePolicy, depth: int, parsed:
 
 
 def _same_parts(a: str, b: str, policy: GradePolicy, depth: int, parsed: bool) -> Same:
-    """Lists of texts item by item; what the trees have read as statements they alone may judge."""
-    if parsed and (_STATED.search(a) or _STATED.search(b)):
+    """Lists of texts item by item; what the trees have read as statements or sets of sets they alone may judge."""
+    if parsed and any(mark.search(text) for mark in (_STATED, _NESTED_SETS) for text in (a, b)):
         return False, ""
     one, other = split(a), split(b)
     if max(len(one.items), len(other.items)) < 2:

@@ -1,4 +1,4 @@
-"""Trees made from trees: a variable replaced, `±` written out, a factor taken into a matrix, brackets around one thing taken off.
+"""Trees made from trees: `±` written out, a factor taken into a matrix, brackets around one thing taken off.
 
 Every function is one walk over a tree that the parser has bounded, and gives the same tree back where nothing is to be done.
 Rejected: writing trees into one canonical form (sorted sums, collected powers): `algebra` compares values without one.
@@ -10,49 +10,29 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from itertools import product
 
+from latentthought.grading.expression.substitution import rebuild, substitute
 from latentthought.grading.expression.tree import (
     Add,
+    Builder,
     Call,
     Collection,
     Divide,
     Matrix,
     Multiply,
+    NamedSet,
     Negate,
     Node,
     PlusMinus,
     Relation,
+    SetOperation,
     Symbol,
+    symbols,
     walk,
 )
 
+_CONSTANTS = ("c", "k", "K")
 MAXIMUM_SIGNS = 4  # `±` in one value: 16 values
-
-
-def rebuild(node: Node, change: Callable[[Node], Node]) -> Node:
-    """`node` with every child changed; the node itself when no child was."""
-    changed = {}
-    for field in dataclasses.fields(node):  # type: ignore[arg-type]
-        before = getattr(node, field.name)
-        after = _rebuilt(before, change)
-        if after is not before:
-            changed[field.name] = after
-    return dataclasses.replace(node, **changed) if changed else node  # type: ignore[type-var]
-
-
-def _rebuilt(part: object, change: Callable[[Node], Node]) -> object:
-    if isinstance(part, Node):
-        return change(part)
-    if isinstance(part, tuple):
-        after = tuple(_rebuilt(item, change) for item in part)
-        return part if all(x is y for x, y in zip(part, after, strict=True)) else after
-    return part
-
-
-def substitute(node: Node, name: str, new: Node) -> Node:
-    """`node` with `new` for every variable of that name."""
-    if isinstance(node, Symbol):
-        return new if node.name == name else node
-    return rebuild(node, lambda child: substitute(child, name, new))
+_NO_ELEMENTS = (Relation, Collection, NamedSet, SetOperation, Builder)
 
 
 # ------------------------------------------------------------------------------------------------------------- shape
@@ -60,8 +40,8 @@ def shape(node: Node) -> Node:
     """The tree as it is compared: `±` written out as a set, `(5)`, `{5}` and `[5]` as 5, 1/2 of a matrix as a matrix."""
     if isinstance(node, Collection):
         items = _items(node)
-        # `{x > 3}` holds no 3, and stays
-        if len(items) == 1 and not (node.opening == "{" and isinstance(items[0], (Relation, Collection))):
+        # `{x > 3}` holds no 3, `{{}}` is not `{}`, and both stay
+        if len(items) == 1 and not (node.opening == "{" and isinstance(items[0], _NO_ELEMENTS)):
             return items[0]
         return node if items == node.items else dataclasses.replace(node, items=items)
     if isinstance(node, Relation):
@@ -82,7 +62,10 @@ def shape(node: Node) -> Node:
 
 def _items(node: Collection) -> tuple[Node, ...]:
     """The items with their `±` written out, beside them in lists and sets, as a list of points in a tuple."""
-    shaped = [shape(item) for item in node.items]
+    shaped = [
+        item if node.opening == "{" and is_braced(item) and len(item.children) == 1 else shape(item)
+        for item in node.items
+    ]
     several = [isinstance(new, Collection) and not isinstance(old, Collection)
                for old, new in zip(node.items, shaped, strict=True)]  # fmt: skip
     if not any(several):
@@ -127,6 +110,53 @@ def _with_signs(node: Node, signs: Iterator[bool]) -> Node:
     return rebuild(node, lambda child: _with_signs(child, signs))
 
 
+def is_braced(node: Node) -> bool:
+    """Whether a tree is a set in braces."""
+    return isinstance(node, Collection) and node.opening == "{"
+
+
+def rows_as_matrix(node: Node) -> Node:
+    """`[[1, 2], [3, 4]]` as the matrix that it is beside one; every other tree as it is."""
+    if not isinstance(node, Collection) or node.opening + node.closing != "[]":
+        return node
+    rows = [item.items for item in node.items if isinstance(item, Collection) and item.opening == "["]
+    is_even = len(rows) == len(node.items) and len({len(row) for row in rows}) == 1
+    return Matrix(tuple(rows)) if is_even else node
+
+
+# ---------------------------------------------------------------------------------------------------------- letters
+def with_one_constant(a: Node, b: Node) -> tuple[Node, Node]:
+    """`x^2 + c` beside `x^2 + C`, with one letter for the constant of integration."""
+    for one, other in ((a, b), (b, a)):
+        if _has_term(one, "C"):
+            for letter in _CONSTANTS:
+                if _has_term(other, letter) and letter not in symbols(one) and "C" not in symbols(other):
+                    other = substitute(other, letter, Symbol("C"))
+                    return (one, other) if one is a else (other, one)
+    return a, b
+
+
+def _has_term(node: Node, letter: str) -> bool:
+    return isinstance(node, Add) and Symbol(letter) in node.terms
+
+
+def with_one_parameter(a: Node, b: Node) -> tuple[Node, Node]:
+    """`k pi, k in Z` beside `n pi, n in Z`, with one letter for the integer."""
+    mine, theirs = _parameter(a), _parameter(b)
+    if mine is None or theirs is None or mine == theirs or mine in symbols(b) or theirs in symbols(a):
+        return a, b
+    return a, substitute(b, theirs, Symbol(mine))
+
+
+def _parameter(node: Node) -> str | None:
+    """The letter that the last item of a list says to be any integer."""
+    last = node.items[-1] if isinstance(node, Collection) and node.items else None
+    if isinstance(last, Relation) and last.signs == ("in",) and isinstance(last.sides[0], Symbol):
+        return last.sides[0].name if last.sides[1] == NamedSet("integers") else None
+    return None
+
+
+# ---------------------------------------------------------------------------------------------------------- matrices
 def scaled_matrix(node: Node) -> Matrix | None:
     """`1/2 M`, `-M` and `M/2` as the matrix they are; None for everything else."""
     if isinstance(node, Matrix):

@@ -14,7 +14,7 @@ from fractions import Fraction
 from functools import cmp_to_key
 
 from latentthought.grading import algebra
-from latentthought.grading.equivalence.rewriting import substitute
+from latentthought.grading.expression.substitution import substitute
 from latentthought.grading.expression.tree import (
     Add,
     Builder,
@@ -23,6 +23,7 @@ from latentthought.grading.expression.tree import (
     Constant,
     Divide,
     Literal,
+    Matrix,
     Multiply,
     NamedSet,
     Negate,
@@ -30,12 +31,14 @@ from latentthought.grading.expression.tree import (
     Relation,
     SetOperation,
     Symbol,
+    Words,
     symbols,
 )
 
 INFINITY = Constant("infinity")
 _LEFT, _RIGHT = Negate(INFINITY), INFINITY
 _MAXIMUM_INTERVALS = 32
+_NO_ENDS = (Collection, Relation, SetOperation, NamedSet, Builder, Words, Matrix)
 _PROBES = (Fraction(2), Fraction(-3), Fraction(1, 7), Fraction(1009), Fraction(-1013))
 _FLIPPED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "=": "=", "!=": "!="}
 _NEGATED = {"<": ">=", "<=": ">", ">": "<=", ">=": "<", "=": "!=", "!=": "="}
@@ -100,6 +103,8 @@ def real_set(node: Node) -> RealSet:
 
 def _collection(node: Collection) -> RealSet:
     kind = node.opening + node.closing
+    if kind in ("", "{}"):
+        node = _with_every_exception(node)
     conditions = [isinstance(item, (Relation, SetOperation)) for item in node.items]
     if kind in ("", "{}") and any(conditions):
         if not all(conditions):
@@ -115,6 +120,17 @@ def _collection(node: Collection) -> RealSet:
     if kind in ("()", "[]", "(]", "[)") and len(node.items) == 2:
         return RealSet((_interval(node.items[0], kind[0] == "[", node.items[1], kind[1] == "]"),))
     raise NotRealError
+
+
+def _with_every_exception(node: Collection) -> Collection:
+    """`x != 0, 1` with its sign before every number."""
+    first = node.items[0] if node.items else None
+    if not (isinstance(first, Relation) and first.signs == ("!=",)) or any(
+        isinstance(item, _NO_ENDS) for item in node.items[1:]
+    ):
+        return node
+    others = (Relation((first.sides[0], item), first.signs) for item in node.items[1:])
+    return Collection((first, *others), node.opening, node.closing)
 
 
 def _operation(node: SetOperation) -> RealSet:
@@ -139,6 +155,8 @@ def _combined(name: str, parts: list[RealSet]) -> RealSet:
 
 
 def _interval(low: Node, low_closed: bool, high: Node, high_closed: bool) -> Interval:
+    if isinstance(low, _NO_ENDS) or isinstance(high, _NO_ENDS):
+        raise NotRealError
     cuts = Cut(low, not low_closed), Cut(high, high_closed)
     if (low_closed and low == _LEFT) or (high_closed and high == _RIGHT) or _order(*cuts) >= 0:
         raise NotRealError

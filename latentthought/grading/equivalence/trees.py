@@ -9,17 +9,18 @@ from __future__ import annotations
 
 from latentthought.grading import algebra
 from latentthought.grading.equivalence.matching import match_ordered, match_sets, match_unordered
-from latentthought.grading.equivalence.relations import (
-    agree,
-    is_set,
-    is_statement,
-    labelled_roots,
-    named,
-    same_relation,
+from latentthought.grading.equivalence.names import agree, labelled_roots, named
+from latentthought.grading.equivalence.relations import is_set, is_statement, same_relation
+from latentthought.grading.equivalence.rewriting import (
+    is_braced,
+    rows_as_matrix,
+    shape,
+    with_one_constant,
+    with_one_parameter,
 )
-from latentthought.grading.equivalence.rewriting import shape
 from latentthought.grading.equivalence.sets import NotRealError, RealSet, real_set, same_set
 from latentthought.grading.equivalence.values import same_values
+from latentthought.grading.expression.construction import as_set
 from latentthought.grading.expression.tree import (
     Builder,
     Collection,
@@ -54,7 +55,11 @@ class _Walk:
         """By kind, after `±`, scalars beside matrices and brackets around one thing are gone."""
         if a == b:
             return True, "same expression"
-        a, b = shape(a), shape(b)
+        if isinstance(a, Matrix) != isinstance(b, Matrix):
+            a, b = rows_as_matrix(a), rows_as_matrix(b)
+        a, b = with_one_parameter(shape(a), shape(b))
+        if is_set(a) or is_set(b):
+            a, b = as_set(a), as_set(b)
         if isinstance(a, Words) or isinstance(b, Words):
             both = isinstance(a, Words) and isinstance(b, Words)
             same = both and key(a.text) == key(b.text) != ""  # type: ignore[attr-defined]
@@ -90,6 +95,8 @@ class _Walk:
                     and self.equal(roots.body, y.body)
                 ):
                     return True, "same parts"
+        if agreed is not None and len(one.names) == len(other.names) > 1:
+            return self._one_by_one(*agreed)
         if agreed is not None:
             verdict = self.same(*agreed)
             if verdict[0] or not (is_statement(a) and is_statement(b)):
@@ -101,6 +108,13 @@ class _Walk:
         if isinstance(a, Collection) and isinstance(b, Collection):
             return self._collections(a, b)
         return False, "another name"
+
+    def _one_by_one(self, a: Node, b: Node) -> Verdict:
+        """The values of several names: no policy mixes up what is x and what is y."""
+        if not (isinstance(a, Collection) and isinstance(b, Collection)):
+            return self.same(a, b)
+        same = match_ordered(a.items, b.items, self.equal)
+        return same, "same parts" if same else "another part"
 
     def _relations(self, a: Node, b: Node) -> Verdict:
         if isinstance(a, Relation) and isinstance(b, Relation):
@@ -147,13 +161,18 @@ class _Walk:
             ordered = True
         elif ordered is None:
             ordered = bool(kinds & {"()", "[]"})
+        equal = self._equal_members if kinds == {"{}"} else self.equal
         if kinds == {"{}"} and not ordered:
-            same = match_sets(a.items, b.items, self.equal)
+            same = match_sets(a.items, b.items, equal)
         elif len(a.items) != len(b.items):
             return False, "another number of parts"
         else:
-            same = (match_ordered if ordered else match_unordered)(a.items, b.items, self.equal)
+            same = (match_ordered if ordered else match_unordered)(a.items, b.items, equal)
         return same, "same parts" if same else "another part"
+
+    def _equal_members(self, a: Node, b: Node) -> bool:
+        """Within a set, {1} is not 1."""
+        return is_braced(a) == is_braced(b) and self.equal(a, b)
 
     def _may_be_one_kind(self, a: Collection, b: Collection, kinds: set[str]) -> bool:
         """A list without brackets may stand for one with them, but two numbers are no interval."""
@@ -189,7 +208,7 @@ class _Walk:
         self.left -= 1
         if self.left < 0:
             return False, "too many parts"
-        return same_values(a, b, self.policy)
+        return same_values(*with_one_constant(a, b), self.policy)
 
 
 def _is_interval(found: RealSet) -> bool:

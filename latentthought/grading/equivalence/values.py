@@ -12,6 +12,7 @@ from itertools import pairwise
 from latentthought.grading import algebra
 from latentthought.grading.equivalence.rounding import same_rounded
 from latentthought.grading.expression.tree import (
+    Add,
     Call,
     Divide,
     Literal,
@@ -34,6 +35,9 @@ def same_values(a: Node, b: Node, policy: GradePolicy) -> tuple[bool, str]:
     if set(names) & set(_RATIOS):
         same = _same_ratio(a, b)
         return same, "same ratio" if same else "another ratio"
+    if "residue" in names:
+        same = _same_residue(a, b)
+        return same, "same residue" if same else "another residue"
     if "base" in names:
         same = _same_in_base(a, b)
         return same, "same number" if same else "another number"
@@ -63,7 +67,23 @@ def _readings(a: Node, b: Node, names: tuple[str, str], policy: GradePolicy) -> 
     return [(a, b)]
 
 
-# ------------------------------------------------------------------------------------------------------- ratios, bases
+# ---------------------------------------------------------------------------------------------- residues, ratios, bases
+def _same_residue(a: Node, b: Node) -> bool:
+    """One class of one modulus; a number without a modulus must be the one that is written."""
+    if _sign(a) != "residue":
+        a, b = b, a
+    number, modulus = a.children
+    if _sign(b) not in ("residue", "mod"):
+        return algebra.same_value(number, b) is True
+    other, other_modulus = b.children
+    if algebra.same_value(modulus, other_modulus) is not True:
+        return False
+    difference, size = algebra.value(Add((number, Negate(other)))), algebra.value(modulus)
+    if difference is not None and size:
+        return (difference / size).denominator == 1
+    return algebra.same_value(number, other) is True
+
+
 def _same_ratio(a: Node, b: Node) -> bool:
     """`1:2:3` is `2:4:6`, and `3:4` beside a number its quotient; two times of day have been equal before."""
     if _sign(a) not in _RATIOS:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
+from latentthought.grading.expression.lexer import ParseError
+from latentthought.grading.expression.substitution import substitute
 from latentthought.grading.expression.tree import (
+    MAXIMUM_DEPTH,
+    MAXIMUM_NODES,
     Add,
     Call,
     Collection,
@@ -15,6 +21,8 @@ from latentthought.grading.expression.tree import (
     Relation,
     SetOperation,
     Symbol,
+    symbols,
+    walk,
 )
 from latentthought.grading.expression.vocabulary import SETS
 
@@ -60,8 +68,47 @@ def add(terms: list[Node]) -> Node:
     return Add(tuple(terms))
 
 
+def overlined(node: Node) -> Node:
+    """A segment `AB` is named without its line as well; a conjugate or a mean is not the letter below the line."""
+    letters = symbols(node)
+    return Call("overline", (node,)) if letters and not all(map(str.isupper, letters)) else node
+
+
+def written_out(name: str, index: str, first: Node, last: Node, body: Node) -> Node:
+    """A `sum` or `product` over whole numbers as its terms; ParseError where the bounds are no such, or too far apart."""
+    bounds = [_whole(first), _whole(last)]
+    if bounds[0] is None or bounds[1] is None:
+        raise ParseError("bounds that are no whole numbers")
+    count = bounds[1] - bounds[0] + 1
+    if count * sum(1 for _ in walk(body)) > MAXIMUM_NODES:
+        raise ParseError(f"a {name} of more than {MAXIMUM_NODES} parts")
+    if count < 2:
+        raise ParseError(f"a {name} of no two parts")
+    terms = tuple(substitute(body, index, Literal(Fraction(bounds[0] + step))) for step in range(count))
+    return Add(terms) if name == "sum" else Multiply(terms)
+
+
+def _whole(node: Node) -> int | None:
+    if isinstance(node, Negate):
+        inner = _whole(node.operand)
+        return None if inner is None else -inner
+    return int(node.value) if isinstance(node, Literal) and node.value.denominator == 1 else None
+
+
 def as_set(node: Node) -> Node:
     """R, Z, N, Q and C are sets where a set is asked for."""
     if isinstance(node, Symbol) and node.name in SETS:
         return NamedSet(SETS[node.name])
     return node
+
+
+def is_small(tree: Node) -> bool:
+    """Whether a whole tree keeps within MAXIMUM_NODES and MAXIMUM_DEPTH."""
+    level: list[Node] = [tree]
+    count = depth = 0
+    while level:
+        count, depth = count + len(level), depth + 1
+        if count > MAXIMUM_NODES or depth > MAXIMUM_DEPTH:
+            return False
+        level = [child for node in level for child in node.children]
+    return True

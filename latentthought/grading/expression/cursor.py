@@ -20,6 +20,8 @@ _FACTORS = frozenset(
         "binom",
         "overline",
         "begin",
+        "repeated",
+        "determinant",
         "(",
         "[",
         "{",
@@ -70,9 +72,13 @@ class Cursor(ABC):
 
     def unexpected(self) -> ParseError:
         """The error of the token at hand."""
+        written, start = self.written(), self.tokens[self.position].start
+        return ParseError(f"unexpected {written!r} at {start}" if written else "unexpected end")
+
+    def written(self) -> str:
+        """The characters of the token at hand."""
         token = self.tokens[self.position]
-        written = self.text[token.start : token.end]
-        return ParseError(f"unexpected {written!r} at {token.start}" if written else "unexpected end")
+        return self.text[token.start : token.end]
 
     @abstractmethod
     def items(self) -> tuple[list[Node], set[str]]:
@@ -105,6 +111,10 @@ class Cursor(ABC):
     @abstractmethod
     def exponent(self) -> Node:
         """What stands behind `^`, from right to left."""
+
+    @abstractmethod
+    def product(self) -> Node:
+        """Factors and divisors."""
 
     @abstractmethod
     def power(self) -> Node:

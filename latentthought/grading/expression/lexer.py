@@ -13,6 +13,7 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+from latentthought.grading.expression.phrases import signs_for_words
 from latentthought.grading.expression.tree import Literal
 from latentthought.grading.expression.vocabulary import (
     BASES,
@@ -58,10 +59,12 @@ _SHORT_FRACTION = re.compile(r"(\\[dtc]?frac) ?(\d)(?: ?(\d))?")
 _THOUSANDS = re.compile(r"(?<=\d)(?:\{,\}|,\\!)(?=\d{3}(?!\d))")
 _COMBINATIONS = re.compile(r"(?:\{ ?\})? ?[_^] ?\{? ?(\d+) ?\}? ?C ?_ ?\{? ?(\d+) ?\}?")
 _NOT_EQUAL = re.compile(r"\\not ?=")
+_ALIGNED = re.compile(r"& ?(?=[=<>]|\\[lg]eq?(?![a-zA-Z]))")  # x &= 2
 _TOKEN = re.compile(
     r"""
     (?P<space>(?:[\s~$€£¥₹]|\\[,;:!\ $])+)
   | (?P<repeating>\d*\.(?P<fixed>\d*)\\(?:overline|bar|dot)\ ?\{\ ?(?P<period>\d+)\ ?\})
+  | (?P<endless>\d*\.\d+(?:\.\.\.+|…|\\[lc]?dots(?![a-zA-Z])))
   | (?P<based>(?P<digits>[A-F]{0,20}\d[0-9A-F]*(?:\.[0-9A-F]+)?)\ ?_\ ?(?P<base>\d+|\{\ ?\w+\ ?\}|\(\ ?\w+\ ?\)))
   | (?P<dots>\.\.\.+|…|\\[lc]?dots(?![a-zA-Z]))
   | (?P<number>(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)
@@ -76,6 +79,9 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _NUMBER = re.compile(r"(\d*)(?:\.(\d*))?(?:[eE]([+-]?\d+))?")
+_LONGEST_ENDLESS = 40
+# one digit three times, or twice where it is all there is; several digits twice
+_PERIOD = re.compile(r"(\d*?)(?:(\d)\2\2+|(?<!\d)(\d)\3+|(\d{2,12}?)\4+)")
 _MATRICES = frozenset(["pmatrix", "bmatrix", "vmatrix", "matrix", "array", "Bmatrix", "smallmatrix"])
 
 
@@ -83,7 +89,7 @@ def prepare(text: str) -> str:
     """The text that `tokenize` reads and its positions count in: styles, sizes and short fractions written out."""
     if len(text) > MAXIMUM_LENGTH:
         raise ParseError(f"longer than {MAXIMUM_LENGTH} characters")
-    text = " ".join(text.split())
+    text = signs_for_words(" ".join(text.split()))
     if text.endswith(".") and not text.endswith(".."):
         text = text[:-1].rstrip()
     if "{," in text or ",\\!" in text:
@@ -97,6 +103,7 @@ def prepare(text: str) -> str:
             text, count = _STYLE.subn(r" \1 ", text)
             if not count:
                 break
+        text = _ALIGNED.sub(" ", text)
         text = _SIZED_BAR.sub(lambda m: r"\lvert " if m.group(1) == "left" else r"\rvert ", text)
         text = _NOT_EQUAL.sub(r"\\ne ", _SIZE.sub(" ", text))
         text = _SHORT_FRACTION.sub(lambda m: f"{m[1]}{{{m[2]}}}" + (f"{{{m[3]}}}" if m[3] else ""), text)
@@ -151,16 +158,29 @@ def _literal(written: str) -> Literal:
     return Literal(value, max(len(after) - exponent, 0) if after or exponent < 0 else None)
 
 
+def _repeating(whole: str, fixed: str, period: str) -> Literal:
+    """`whole.fixed(period)` without end."""
+    if len(whole) + len(fixed) + len(period) > MAXIMUM_DIGITS:
+        raise ParseError(f"a number of more than {MAXIMUM_DIGITS} digits")
+    tail = Fraction(int(period), (10 ** len(period) - 1) * 10 ** len(fixed))
+    return Literal(Fraction(int((whole or "0") + fixed), 10 ** len(fixed)) + tail)
+
+
+def _endless(written: str) -> Literal:
+    """`0.333...`, `0.1666...` and `0.1212...` repeat; `3.14159...` is as good as its digits."""
+    whole, _, after = written.partition(".")
+    match = _PERIOD.fullmatch(after) if len(after) <= _LONGEST_ENDLESS else None
+    return _repeating(whole, match[1], match[2] or match[3] or match[4]) if match else _literal(written)
+
+
 def _compound(tokens: list[Token], text: str, match: re.Match[str], spaced: bool) -> int:
     """Repeating decimals, dots, numbers with a base, degrees, primes, number sets, edges of matrices."""
     start, end = match.span()
-    if match["repeating"]:
-        whole, fixed, period = match["repeating"].partition(".")[0], match["fixed"], match["period"]
-        if len(whole) + len(fixed) + len(period) > MAXIMUM_DIGITS:
-            raise ParseError(f"a number of more than {MAXIMUM_DIGITS} digits")
-        tail = Fraction(int(period), (10 ** len(period) - 1) * 10 ** len(fixed))
-        value = Fraction(int((whole or "0") + fixed), 10 ** len(fixed)) + tail
-        tokens.append(Token("number", Literal(value), spaced, start, end))
+    if match["endless"]:
+        tokens.append(Token("number", _endless(match["endless"].rstrip(".…\\lcdots")), spaced, start, end))
+    elif match["repeating"]:
+        whole = match["repeating"].partition(".")[0]
+        tokens.append(Token("number", _repeating(whole, match["fixed"], match["period"]), spaced, start, end))
     elif match["based"]:
         name = match["base"].strip("{}() ")
         base = int(name) if name.isdecimal() and len(name) < 3 else BASES.get(name, 0)

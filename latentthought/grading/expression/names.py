@@ -49,7 +49,7 @@ class Names(Cursor):
             self.advance()
             name += "_" + self._subscript()
         elif self.kind == "number" and not self.tokens[self.position].spaced and len(name) == 1:
-            name += "_" + self._written()  # x1 is x_1
+            name += "_" + self._pass()  # x1 is x_1
         while self.kind == "prime":
             name += "'"
             self.advance()
@@ -73,21 +73,21 @@ class Names(Cursor):
         defined = start == 0 and self.ahead(3).kind == "relation" and self.ahead(3).value == "="
         return single and (letter in "hpqHPQ" or defined)
 
-    def _written(self) -> str:
+    def _pass(self) -> str:
         """The characters of the token at hand, and past it."""
-        token = self.tokens[self.position]
+        written = self.written()
         self.advance()
-        return self.text[token.start : token.end]
+        return written
 
     def _subscript(self) -> str:
         if self.kind not in ("{", "("):
             if self.kind not in ("number", "symbol", "constant"):
                 raise self.unexpected()
-            return self._written()
+            return self._pass()
         closing, parts = {"{": "}", "(": ")"}[self.kind], []
         self.advance()
         while self.kind in ("number", "symbol", "constant", "+", "-", "separator", "word"):
-            parts.append(self._written())
+            parts.append(self._pass())
         self.expect(closing)
         return "".join(parts)
 

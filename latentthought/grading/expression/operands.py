@@ -5,12 +5,14 @@ from __future__ import annotations
 from fractions import Fraction
 
 from latentthought.grading.expression.brackets import Brackets
+from latentthought.grading.expression.construction import overlined, written_out
 from latentthought.grading.expression.names import Names
 from latentthought.grading.expression.tree import (
     Call,
     Constant,
     Divide,
     Literal,
+    Matrix,
     NamedSet,
     Negate,
     Node,
@@ -19,7 +21,7 @@ from latentthought.grading.expression.tree import (
 )
 from latentthought.grading.expression.vocabulary import SETS
 
-_COMMANDS = ("frac", "binom", "overline", "set", "based")
+_COMMANDS = ("frac", "binom", "overline", "determinant", "set", "based")
 
 
 class Operands(Names, Brackets):
@@ -45,13 +47,17 @@ class Operands(Names, Brackets):
             return self.braced()
         if kind in ("|", "|(", "floor(", "ceil("):
             return self.between_bars()
+        if kind == "repeated":
+            return self.repeated()
         if kind in _COMMANDS:
             self.advance()
         if kind in ("frac", "binom"):
             top, bottom = self.group(), self.group()
             return Divide(top, bottom) if kind == "frac" else Call("binomial", (top, bottom))
         if kind == "overline":
-            return self.group()
+            return overlined(self.group())
+        if kind == "determinant":
+            return self._determinant()
         if kind == "set":
             return NamedSet(SETS[value])
         if kind == "based":
@@ -59,6 +65,32 @@ class Operands(Names, Brackets):
         if kind == "begin":
             return self.matrix()
         raise self.unexpected()
+
+    def _determinant(self) -> Node:
+        """`\\det` of a matrix that is written out, or of a letter."""
+        inside = self.operand()
+        return Matrix(inside.rows, "determinant") if isinstance(inside, Matrix) else Call("det", (inside,))
+
+    def repeated(self) -> Node:
+        """`\\sum_{k=1}^{10} k^2` and `\\prod`, written out as terms; the bounds must be small numbers."""
+        name = self.value
+        self.enter()
+        self.advance()
+        self.expect("_")
+        closing = {"{": "}", "(": ")"}.get(self.kind)
+        self.expect("{", "(")
+        index = self.value
+        self.expect("symbol", "constant")
+        if self.value != "=":
+            raise self.unexpected()
+        self.advance()
+        first = self.sum()
+        self.expect(str(closing))
+        self.expect("^")
+        last = self.group()
+        body = self.product()
+        self.depth -= 1
+        return written_out(name, index, first, last, body)
 
     def group(self) -> Node:
         """What belongs to a command: `{...}` or one operand."""

@@ -3,7 +3,8 @@
 From loose to tight: separators (`,` `;` and, or), ratios, relation chains, unions, sums and `±`, products (written out or
 not) and quotients from left to right, powers, postfixes (`!`, `%`, degrees). `1/2x` is x/2, as LaTeX's `\\frac12 x` becomes
 that text; `sin 2x cos x` is a product of two functions; `3 1/2` is a mixed number. What has no node of its own is a `Call`:
-`mixed` (whole, fraction), `percent`, `degrees`, `ratio`, `clock` (hours, minutes, ...), `base` (digits as Words, base), `mod`.
+`mixed` (whole, fraction), `percent`, `degrees`, `ratio`, `clock` (hours, minutes, ...), `base` (digits as Words, base), `mod`,
+`residue` (a class of numbers, and its modulus: `1 \\pmod 3`). A sum or product with bounds is its terms, written out.
 
 One pass without backtracking; nesting, nodes, digits and length are bounded before anything is computed, and nothing is
 computed here. Rejected: sympy's `parse_expr` (it runs what it reads), `latex2sympy` (accepts a part of its input, hangs on
@@ -22,6 +23,7 @@ from latentthought.grading.expression.construction import (
     as_set,
     bare_list,
     is_proper,
+    is_small,
     multiply,
     quotient,
 )
@@ -47,6 +49,7 @@ from latentthought.grading.expression.vocabulary import PHRASES
 __all__ = ["ParseError", "parse"]
 
 _CLOSING = frozenset([")", "]", "}", "\\}", "angle)", "eof"])
+_SEPARATING = ("separator", "&", "row")
 _REMEMBERED_LENGTH = 200  # so that the cache stays in the megabytes whatever it is fed
 _NAMES = frozenset(["word", "symbol", "constant", "function"])
 _BESIDE_NAMES = frozenset([*_NAMES, "number", "-", "prime", ":", "degrees"])
@@ -76,23 +79,12 @@ def _parse(text: str) -> Node | str:
         tree = _Parser(prepared, tokenize(prepared)).whole()
     except ParseError as error:
         return str(error)
-    return (
-        tree if _is_small(tree) else f"more than {MAXIMUM_NODES} parts, or nested deeper than {MAXIMUM_DEPTH}"
-    )
+    if is_small(tree):
+        return tree
+    return f"more than {MAXIMUM_NODES} parts, or nested deeper than {MAXIMUM_DEPTH}"
 
 
 _remembered = lru_cache(maxsize=2048)(_parse)
-
-
-def _is_small(tree: Node) -> bool:
-    level: list[Node] = [tree]
-    count = depth = 0
-    while level:
-        count, depth = count + len(level), depth + 1
-        if count > MAXIMUM_NODES or depth > MAXIMUM_DEPTH:
-            return False
-        level = [child for node in level for child in node.children]
-    return True
 
 
 class _Parser(Operands):
@@ -118,10 +110,10 @@ class _Parser(Operands):
         separators: set[str] = set()
         while self.kind not in _CLOSING:
             items.append(self.item())
-            if self.kind not in ("separator", "&"):
+            if self.kind not in _SEPARATING:
                 break
-            while self.kind in ("separator", "&"):
-                separators.add(last := self.value or "and")
+            while self.kind in _SEPARATING:
+                separators.add(last := self.value or ("and" if self.kind == "&" else ","))
                 self.advance()
             if self.kind in _CLOSING and last != ",":  # a comma at the end is forgiven, `1 and` is not
                 raise self.unexpected()
@@ -171,18 +163,22 @@ class _Parser(Operands):
         sides: list[Node] = [self._set_expression()]
         signs: list[str] = []
         while self.kind == "relation" and not (self.angled and self.value == ">"):
+            congruent = self.written().strip() == "\\equiv"
             signs.append(str(self.value))
             self.advance()
             side = self._set_expression()
+            if congruent and isinstance(side, Call) and side.name == "mod":  # x \\equiv 1 mod 3
+                side = Call("residue", side.arguments)
             sides.append(as_set(side) if signs[-1] == "in" else side)
         return Relation(tuple(sides), tuple(signs)) if signs else sides[0]
 
     def _set_expression(self) -> Node:
         """Unions, intersections and differences, from left to right."""
         left = self.sum()
-        while self.kind == "set operation" or (self.kind == "symbol" and self.is_letter_union()):
-            name = str(self.value) if self.kind == "set operation" else "union"
-            self.advance()
+        while (kind := self.kind) == "set operation" or self._is_set_operation(left):
+            name = str(self.value) if kind == "set operation" else "difference" if kind == "\\{" else "union"
+            if kind != "\\{":
+                self.advance()
             right = as_set(self.sum())
             if isinstance(left, SetOperation) and left.name == name != "difference":
                 left = SetOperation(name, (*left.operands, right))
@@ -190,35 +186,42 @@ class _Parser(Operands):
                 left = SetOperation(name, (as_set(left), right))
         return left
 
+    def _is_set_operation(self, left: Node) -> bool:
+        """The U of `(0,1)U(2,3)`, and what is left of the stroke in `R\\{3}`."""
+        if self.kind == "\\{":
+            return isinstance(as_set(left), NamedSet)
+        return self.kind == "symbol" and self.is_letter_union()
+
     # -------------------------------------------------------------------------------------------------------- values
     def sum(self) -> Node:
         """Terms with their signs; `a ± b`, `a mod b`, `n \\choose k`."""
         terms: list[Node] = []
         if self.kind == "±" or (self.kind == "+" and self.ahead().kind == "-"):
             self.advance(1 if self.kind == "±" else 2)
-            terms.append(PlusMinus(Literal(Fraction(0)), self._product()))
+            terms.append(PlusMinus(Literal(Fraction(0)), self.product()))
         else:
-            terms.append(self._signed(self._product))
+            terms.append(self._signed(self.product))
         while True:
             kind = self.kind
             if kind in ("+", "-") and not (kind == "+" and self._is_plus_minus_root()):
                 self.advance()
-                term = self._signed(self._product)
+                term = self._signed(self.product)
                 terms.append(Negate(term) if kind == "-" else term)
                 continue
             if kind in ("±", "+"):
                 self.advance(1 if kind == "±" else 2)
-                terms = [PlusMinus(add(terms), self._product())]
+                terms = [PlusMinus(add(terms), self.product())]
             elif kind in ("mod", "pmod"):
                 self.advance()
-                terms = [Call("mod", (add(terms), self.group() if kind == "pmod" else self._product()))]
+                name, modulus = ("residue", self.group()) if kind == "pmod" else ("mod", self.product())
+                terms = [Call(name, (add(terms), modulus))]
             elif kind == "(" and self.ahead().kind == "mod":
                 self.advance(2)
-                terms = [Call("mod", (add(terms), self._product()))]
+                terms = [Call("residue", (add(terms), self.product()))]
                 self.expect(")")
             elif kind == "choose":
                 self.advance()
-                terms = [Call("binomial", (add(terms), self._product()))]
+                terms = [Call("binomial", (add(terms), self.product()))]
             else:
                 return add(terms)
 
@@ -240,7 +243,7 @@ class _Parser(Operands):
             node = Negate(node)
         return node
 
-    def _product(self) -> Node:
+    def product(self) -> Node:
         """Factors and divisors from left to right; side by side is a product."""
         node = self.power()
         while True:

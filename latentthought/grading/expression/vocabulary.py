@@ -50,6 +50,9 @@ COMMANDS: dict[str, _Meaning] = {
     **dict.fromkeys(("frac", "dfrac", "tfrac", "cfrac"), ("frac", None)),
     **dict.fromkeys(("binom", "dbinom", "tbinom"), ("binom", None)),
     "choose": ("choose", None),
+    "det": ("determinant", None),
+    "sum": ("repeated", "sum"),
+    "prod": ("repeated", "product"),
     "ell": ("symbol", "l"),
     "infty": ("constant", "infinity"),
     **dict.fromkeys(("cdot", "times", "ast"), ("*", None)),
@@ -173,7 +176,16 @@ EMBEDDED = re.compile("arcsin|arccos|arctan|sqrt|theta|alpha|beta|sin|cos|tan|co
 SETS = {"R": "reals", "Z": "integers", "N": "naturals", "Q": "rationals", "C": "complexes", "empty": "empty"}
 PHRASES = {
     **dict.fromkeys(
-        ["all real numbers", "all reals", "real numbers", "the real numbers", "reals", "any real number"],
+        [
+            "all real numbers",
+            "all reals",
+            "all real values",
+            "real numbers",
+            "the real numbers",
+            "reals",
+            "any real number",
+            "every real number",
+        ],
         "reals",
     ),
     **dict.fromkeys(["all integers", "integers", "the integers"], "integers"),
@@ -185,6 +197,10 @@ PHRASES = {
             "no solutions",
             "no real solution",
             "no real solutions",
+            "no real roots",
+            "no such number",
+            "no such numbers",
+            "none",
         ],
         "empty",
     ),

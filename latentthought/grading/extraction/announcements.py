@@ -17,7 +17,7 @@ _PLAIN = tuple(
     for words, pattern in (
         (
             ("ans",),
-            r"\b(?:answers?|ans)\b[^.\n:=$\d]{0,60}?(?:\b(?:is|are|be|equals|was|comes out to)\b|[:：=])",
+            r"(?:\b|_)(?:answers?|ans)\b[^.\n:=$\d]{0,60}?(?:\b(?:is|are|be|equals|was|comes out to)\b|[:：=])",
         ),
         (
             ("final", "correct", "right", "best", "overall"),
@@ -37,6 +37,7 @@ _PLAIN = tuple(
             r"\b(?:choose|select|pick|chose|go with)\b(?: the)?(?: (?:option|choice|answer|letter))?:?"
             r"(?=[ *_]*\(?(?-i:[A-J])\b)",
         ),
+        (("विकल्प",), r"विकल्प[ *_]*(?=\(?[A-J]\b)"),
         (("option", "choice"), r"\b(?:option|choice)(?=[ *_]*\(?(?-i:[A-J])\b[).*_ ]*(?:is|seems|\n|$))"),
         (
             ("correct", "right", "best", "answer"),
@@ -45,7 +46,7 @@ _PLAIN = tuple(
         (
             ("答", "结果", "结论", "選", "选"),
             r"(?:答案|结果|正确选项|结论)\s*(?:应该|应当|就)?(?:(?:是|为|選|选)\s*[:：]?|[:：=])\s*|(?:^|\n|[。，\s])答[:：]"
-            r"|(?:所以|因此|故|应|應)?(?:选择?|選擇?)(?:项|項)?\s*[:：]?\s*(?=[(（]?(?-i:[A-J])(?![A-Za-z]))",
+            r"|(?:所以|因此|故|应|應)?(?:选择?|選擇?)(?:项|項)?\s*(?:[:：]\s*)?(?=[(（]?(?-i:[A-J])(?![A-Za-z]))",
         ),
         (("答え", "解答", "正解", "答"), r"(?:答え|解答|正解|答)(?:は|：|:)"),
         (("답",), r"(?:정답|답)(?:은|:)"),
@@ -55,7 +56,7 @@ _PLAIN = tuple(
         ),
         (
             ("उत्तर", "जवाब"),
-            r"(?:उत्तर|जवाब)\s*(?:है\s*[:：]?(?=\s*[\d$\\(०-९*])|होगा\s*[:：]|[:：=])?(?=[^।\n])",
+            r"(?:उत्तर|जवाब)\s*(?:है(?:\s*[:：])?(?=\s*[\d$\\(०-९*])|होगा\s*[:：]|[:：=])?(?=[^।\n])",
         ),
     )
 )
@@ -79,12 +80,25 @@ _WITH_DECIMAL_COMMA = tuple(
 )
 
 
+_KINDS = tuple(
+    (comma, words, pattern)
+    for comma, kinds in ((False, _PLAIN), (True, _WITH_DECIMAL_COMMA))
+    for words, pattern in kinds
+)
+_IN_ASCII = tuple(
+    (comma, tuple(filter(str.isascii, words)), pattern)
+    for comma, words, pattern in _KINDS
+    if any(map(str.isascii, words))
+)
+
+
 def announcements(text: str, most: int) -> Iterator[tuple[re.Match[str], bool]]:
     """The last `most` announcements of each kind, and whether a comma marks decimals in their language; an announcement with a
     group that took part is a weak one."""
     lower = text.lower()
-    for comma, kinds in ((False, _PLAIN), (True, _WITH_DECIMAL_COMMA)):
-        for words, pattern in kinds:
-            if any(word in lower for word in words):
+    for comma, words, pattern in _IN_ASCII if text.isascii() else _KINDS:
+        for word in words:  # a loop, for any() would take most of the time
+            if word in lower:
                 for match in deque(pattern.finditer(text), maxlen=most):
                     yield match, comma
+                break

@@ -8,15 +8,16 @@ intermediate results: only boxes that stand beside each other, joined by a comma
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 _TAG = re.compile(r"<(/?)answer>", re.IGNORECASE)
 _BOX_TOKEN = re.compile(r"\\(boxed|fbox)(?![a-zA-Z])|\\.|[{}]", re.DOTALL)
 _BARE_BOX = re.compile(r"\s*([^\s{}$\\,;]+)")
 _JOINT = re.compile(
-    r"[\s$*]*(?:\\\)|\\\])?[\s$*]*(?:[,;、，،]|\b(?:and|or|et|ou|y|und|oder)\b|&|和|或|و|और|या"
-    r"|\\(?:text|quad)\{? *(?:and|or)? *\}?)"
-    r"\s*(?:and|or)?[\s$*]*(?:\\[(\[])?[\s$*]*(?:[A-Za-z](?:_\{?\d\}?)?\s*=\s*)?"
+    r"[\s$*]*+(?:\\\)|\\\])?[\s$*]*+(?:[,;、，،]|\b(?:and|or|et|ou|y|und|oder)\b|&|和|或|و|और|या"
+    r"|\\(?:text|quad)\{? *+(?:and|or)? *+\}?)"
+    r"\s*+(?:and|or)?[\s$*]*+(?:\\[(\[])?[\s$*]*+(?:[A-Za-z](?:_\{?\d\}?)?\s*=\s*)?"
 )
 
 
@@ -45,8 +46,9 @@ class _Box:
     end: int = 0
 
 
-def _boxes(text: str) -> list[_Box]:
-    """Outermost boxes in order; an unclosed one (the text was cut off) is none. Offsets only, so nesting costs nothing."""
+def _boxes(text: str) -> tuple[list[_Box], int | None]:
+    """Outermost boxes in order, and where one begins that is never closed (the text was cut off). Offsets only, so nesting
+    costs nothing."""
     found: list[_Box] = []
     braces: list[_Box | None] = []  # per open brace: the box it belongs to
     pending: _Box | None = None  # a box command whose brace has not come yet
@@ -75,7 +77,7 @@ def _boxes(text: str) -> list[_Box]:
                 found.append(box)
     if pending is not None:
         _close_bare(text, pending, found)
-    return found
+    return found, next((box.start for box in braces if box is not None), None)
 
 
 def _close_bare(text: str, box: _Box, found: list[_Box]) -> None:
@@ -87,11 +89,28 @@ def _close_bare(text: str, box: _Box, found: list[_Box]) -> None:
         found.append(box)
 
 
+def without_blanks(text: str, is_blank: Callable[[str], bool]) -> tuple[str, bool]:
+    """(text without its boxes that hold nothing and without one that its last line breaks off in, whether there was one)."""
+    boxes, unclosed = _boxes(text)
+    cut = unclosed if unclosed is not None and "\n" not in text[unclosed:].strip() else None
+    blank = [
+        box for box in boxes if is_blank(text[box.content : box.stop]) and (cut is None or box.end <= cut)
+    ]
+    pieces, at = [], 0
+    for box in blank:
+        pieces.append(text[at : box.start])
+        at = box.end
+    pieces.append(text[at:cut])
+    return "".join(pieces), bool(blank) or cut is not None
+
+
 def last_box(text: str, kinds: tuple[str, ...] = ("boxed", "fbox")) -> tuple[str, str, int] | None:
     """(content, command, where it ends) of the last box that is not empty, with those that stand beside it."""
     if not any(f"\\{kind}" in text for kind in kinds):
         return None
-    boxes = [box for box in _boxes(text) if box.kind in kinds and not text[box.content : box.stop].isspace()]
+    boxes = [
+        box for box in _boxes(text)[0] if box.kind in kinds and not text[box.content : box.stop].isspace()
+    ]
     boxes = [box for box in boxes if box.stop > box.content]
     if not boxes:
         return None

@@ -21,6 +21,7 @@ from latentthought.grading.extraction.sentences import (
     tidy,
     without_emphasis,
 )
+from latentthought.grading.extraction.silence import says_something
 
 _CANDIDATES = 8  # announcements looked at, from the last one backwards
 _LONGEST_BELOW = 200  # characters of a last line that is an answer because the line above ends in a colon
@@ -43,7 +44,7 @@ _TAKEN_BACK = re.compile(
     re.IGNORECASE,
 )
 _CORRECTION = re.compile(
-    r"(?:^|[.!?\n—-])[\s$*)}\]\\]*(?:(?:but|oh|hmm),? )?(?:wait|hold on|scratch that|correction|sorry|oops|my mistake"
+    r"(?:^|[.!?\n—-])[\s$*)}\]\\]{0,12}(?:(?:but|oh|hmm),? )?(?:wait|hold on|scratch that|correction|sorry|oops|my mistake"
     r"|actually(?=,)|no(?=, )|let me re(?:check|do|consider|calculate)|i made an? (?:mistake|error)"
     r"|that(?:'s| is) (?:wrong|not right|incorrect))\b",
     re.IGNORECASE,
@@ -53,21 +54,30 @@ _CORRECTED = re.compile(
     r"|should be|we get|gives)\b(?! (?:not|wrong|incorrect|important))",
     re.IGNORECASE,
 )
+_SUPPOSED = re.compile(r"\b(?:would|could|might) (?:have )?(?:be|been|not)\b", re.IGNORECASE)
+_DENIED = re.compile(r"\b(?:cannot|can't|can not|not be)\b", re.IGNORECASE)
+_DIRECTLY = re.compile(
+    r"[,:]?\s{0,3}(?:no,? )?(?:it(?:'s| is) )?(-?[$€£]?\d[\d.,/]{0,20}(?<=\d)%?)\s{0,3}[.!*]{0,3}(?:\n|$)"
+)
 _CONCLUSION = re.compile(
     r"(?:^|(?<=[.!?\n。]))[*_\s>-]{0,12}(?:(?:and )?(?:so|therefore|thus|hence|consequently|in total|altogether|in conclusion"
     r"|finally|overall|donc|ainsi|por lo tanto|daher|portanto)\b|所以|因此|因而|故|∴|\\therefore|إذن|إذًا|لذلك|इसलिए|अतः)",
     re.IGNORECASE,
 )
+_CONCLUDING = (
+    "so", "therefore", "thus", "hence", "consequently", "in total", "altogether", "in conclusion", "finally", "overall", "donc",
+    "ainsi", "por lo tanto", "daher", "portanto",
+)  # fmt: skip
 # where the reason for an answer begins
 _ANSWER_END = re.compile(
-    FULL_STOP + r"|[,，،]?\s*(?:因为|因為|لأن|क्योंकि)"
-    r"|,?\s+\(?(?:because|since|which|so that|as we|where|for which|car|porque|weil)\b"
+    FULL_STOP + r"|[,，،]?\s{0,8}(?:因为|因為|لأن|क्योंकि)"
+    r"|,?\s{1,8}\(?(?:because|since|which|so that|as we|where|for which|car|porque|weil)\b"
     r"|,\s+(?:(?:and )?not|rather than|instead of|(?:et )?(?:non|pas))\b|[,，]\s*(?:而)?不是"
-    r"|, so\b|[,;] (?:and|but|as|so) (?:we|the|this|it|that)\b|\s+\(since\b",
+    r"|, so\b|[,;] (?:and|but|as|so|though) (?:I|we|the|this|it|that)\b|\s{1,8}\(since\b",
     re.IGNORECASE,
 )
 _LETTER_IS = re.compile(r"\(?([A-J])\)? (?:is|seems|was)\b")
-_COPULA_END = re.compile(r"\s*(?:है|हैं|होगा|होगी|です|でした|입니다|이다|هو|ist|元整)\s*$")
+_COPULA_END = re.compile(r"(?:है|हैं|होगा|होगी|です|でした|입니다|이다|هو|ist|元整)\s*$")
 _DECIMAL_COMMA = re.compile(r"(?<![\d.,])(\d+),(\d{1,2}|\d{4,})(?![\d,])")
 
 
@@ -86,7 +96,7 @@ def after_hash(text: str) -> str | None:
         if answer:
             return answer
         stop = at
-    for match in list(re.finditer(r"^[ \t]*###[ \t]*([^#\n]+)$", text, re.MULTILINE))[:-9:-1]:
+    for match in list(re.finditer(r"^[ \t]*###[ \t]*+([^#\n]++)$", text, re.MULTILINE))[:-9:-1]:
         if answer := _marked_line(text[match.start(1) : match.start(1) + REACH]):
             return answer
     return None
@@ -112,6 +122,10 @@ def after_phrase(text: str) -> tuple[str, int] | None:
         value = _announced(text, match.end())
         # "the result is" may stand in the middle of a solution: figures in later lines take it back
         weak = any(match.groupdict().values())
+        if value and _SUPPOSED.search(match.group()) and match is not found[0][0]:
+            continue  # the answer would be 15 if
+        if _DENIED.search(match.group()):
+            continue  # the answer cannot be determined
         if value and not (
             weak and _has_figures(text[match.end() : match.end() + REACH].lstrip().partition("\n")[2])
         ):
@@ -146,7 +160,9 @@ def _announced(text: str, start: int) -> str | None:
         return lettered.group(1)
     if math and len(value.split()) > 8:
         return tidy(math[-1][1])
-    return value or None
+    if value.endswith("}") and value.count("}") > value.count("{"):  # {"answer": "5"}
+        value = tidy(value[:-1])
+    return value if says_something(value) else None
 
 
 def _corrected(after: str) -> str | None:
@@ -154,6 +170,8 @@ def _corrected(after: str) -> str | None:
     wait = _CORRECTION.search(after)
     if not wait:
         return None
+    if direct := _DIRECTLY.match(after, wait.end()):
+        return direct.group(1)
     better = None
     for better in _CORRECTED.finditer(after, wait.end()):  # noqa: B007 - the last one is wanted
         pass
@@ -161,6 +179,14 @@ def _corrected(after: str) -> str | None:
         return None
     value = _announced(after, better.end())
     return value if value and any(c.isdigit() for c in value) else None
+
+
+def _may_conclude(lower: str) -> bool:
+    """Whether one of the words is there that a conclusion begins with: a search for them all costs ten times as much."""
+    for word in _CONCLUDING:  # noqa: SIM110 - any() takes three times as long
+        if word in lower:
+            return True
+    return False
 
 
 def conclusion(text: str) -> str | None:
@@ -171,6 +197,8 @@ def conclusion(text: str) -> str | None:
     above, _, below = text.rstrip().rpartition("\n")
     if above.rstrip(" \n*").endswith((":", "：")) and below.strip() and len(below) < _LONGEST_BELOW:
         return below.strip()
+    if text.isascii() and not _may_conclude(text.lower()):
+        return None
     last = None
     for last in _CONCLUSION.finditer(text, max(0, len(text) - 2 * REACH)):  # noqa: B007
         pass

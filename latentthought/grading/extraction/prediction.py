@@ -9,7 +9,10 @@ from __future__ import annotations
 import re
 
 from latentthought.grading.equivalence.choices import choice_index, letter, only_letter
+from latentthought.grading.expression.phrases import says_a_set
+from latentthought.grading.extraction.afterthoughts import headline, main_part
 from latentthought.grading.extraction.rules import (
+    EXPLICIT_RULES,
     NO_ANSWER,
     RULES,
     STRICT_RULES,
@@ -18,20 +21,23 @@ from latentthought.grading.extraction.rules import (
     cut_reasoning,
     extract_answer,
     last_number_in,
+    prepared,
+    search,
     value_in,
 )
+from latentthought.grading.extraction.silence import refuses, without_value
+from latentthought.grading.normalization.environments import joined_lines
 from latentthought.grading.normalization.numbers import number
 from latentthought.grading.normalization.plain import key, normalize
 from latentthought.grading.normalization.words import BOOLEANS, NUMBER_WORDS, digits_for_words
 from latentthought.grading.policy import GradePolicy
 
-_EXPLICIT = ("answer_tag", "boxed", "fbox", "hash", "phrase")
 _BARE_LENGTH = 300
 _NUMBER_LENGTH = 60
 _PROSE_WORDS = """
 is are was were so thus hence therefore has have had make makes equal equals get gets got then we she he they it you let because
 since need needs cost costs give gives there this that mean means left find can cannot will would maybe think know must should
-donc est sont il elle es son der das ist sind
+vaut simplifies reduces becomes yields donc est sont il elle es son der das ist sind
 """
 _PROSE = re.compile(rf"\b(?:{'|'.join(_PROSE_WORDS.split())})\b|[.!?]\s+\S|[。；]\s*\S", re.IGNORECASE)
 _SUBSTANCE = re.compile(r"[\w\\]|[^\x00-\x7f]")
@@ -40,27 +46,42 @@ _LATEX_WORDS = re.compile(r"\\(?:text|mbox|mathrm|textbf)\s*\{[^{}]*\}|\\(?:[a-z
 _LONE_LETTER = re.compile(r"(?:^|[\s(*\"：:])(?:([A-J])(?=$|[).,:;*\"!])|([B-HJ])(?=\s))")
 # "answer b", "d is correct", "= 600 m e"
 _LAST_LETTER = re.compile(
-    r"(?:\b(?:ans(?:wer)?|option|choice|imo)[\s:.-]*(?:is|choice|option)?|[\s.,])[\s:.-]*\(? ?\b([A-Ja-j]) ?\)?[\s.\"'*]*$"
+    r"(?:\b(?:ans(?:wer)?|option|choice|imo)[\s:.-]{0,12}(?:is|choice|option)?|[\s.,])"
+    r"[\s:.-]{0,12}\(? ?\b([A-Ja-j]) ?\)?[\s.\"'*]*$"
     r"|\b([A-Ja-j]) is (?:the )?(?:correct )?(?:answer|correct|right|choice|option)(?: choice| answer| option)?[\s.\"']*$"
 )
 _LETTERS = re.compile(r"[A-Za-z]{2,}")
 _WORDY = re.compile(
     r"(?<![\\A-Za-z])[A-Za-z]{3,}[,;:]? +(?:[$€£]?-?[\d.]+ +)?[A-Za-z]{2,}"
-    r"|[\u0600-\u06ff\u0900-\u097f\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af]{2,}"
+    r"|[\u0400-\u04ff\u0600-\u06ff\u0900-\u097f\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af]{2,}|[\u4e00-\u9fff]\d"
 )
 _ARITHMETIC = re.compile(r"[\d\s.,+*/()$€£%×÷·−-]+=[^=]*", re.DOTALL)
+_LETTER_AND = re.compile(r"\(?([A-J])\)?,\s(?![A-Ja-j]\b|and\b|or\b)")  # C, 42
+# Distance = 150; A = 9 pi = 28.27
+_QUANTITY = re.compile(
+    r"\s*(?:[A-Za-z]+ ){0,4}[A-Za-z]{3,}\s*=|\$*\\(?:int|sum|prod|lim|binom|det)\b[^=]*=|[^=]*=[^=]*=",
+    re.DOTALL,
+)
+_SEPARATED = re.compile(r"[,;，、；]|\b(?:or|and|ou|et|oder|und|o|y)\b|[或和]|أو")
+_MATH_END = re.compile(r"(?<!\s)\s*+(?:(?:\\[\])]|\$\$?)\s*+)?$")
 _SIDE = re.compile(r"=(?!.*=)\s*(.+)", re.DOTALL)
 _SAID = re.compile(r".*\b(?:is|are|was|were|be|equals?)\b:?\s+(.+)", re.DOTALL)  # The winner is Evelyn
+_NAMES = re.compile(
+    r"\b(?:is|are|was|were)\b:? ([A-Z][\w'-]*(?: [A-Z][\w'-]*){0,3}(?:, (?:the|an?|which|who|where) [^.\n]*)?)[.!]?$"
+)
+_NAMED = re.compile(r"[A-Za-z]{3,}\.? \d")  # March 5
 _APPOSITION = re.compile(r",\s+(?:the|an?|which|who|where|as)\s.*", re.DOTALL)  # Paris, the capital of France
 _LABELLED = re.compile(r"\(?[A-J]\)[.:]? +(\S.*)", re.DOTALL)
 _CLOCK = re.compile(r"\b\d{1,2}:\d\d(?: ?[ap]\.?m\b\.?)?|\b\d{1,2} ?[ap]\.?m\b\.?", re.IGNORECASE)
 _DENIAL_REACH = 16
-_DENYING = r"\b(?:not|n't|(?:less|more|fewer|greater|larger|smaller|other) than|at least|at most|between)"
+_DENYING = r"\b(?:not|n't|(?:less|more|fewer|greater|larger|smaller|other) than|at least|at most|between|except(?: for)?)"
 _DENIED = re.compile(rf"{_DENYING} [$€£]?$", re.IGNORECASE)
 _DENIED_NUMBER = re.compile(rf"{_DENYING} [$€£]?-?\d", re.IGNORECASE)
 _SEVERAL_LETTERS = re.compile(r"\b[A-J]\)?(?:,? or| and|,) \(?[A-J]\b\)?[\s.*]*$")
 _YES_OR_NO = re.compile(r"\b(not )?(yes|true|false)\b|\b(no)(?=[.,!;*]|\s*$)", re.IGNORECASE)
 _FIRST_WORD = re.compile(r"[\s*_\"'(]*([^\W\d_][^\s.,!:;*\"'،。，！)]*)")
+_ASKED = re.compile(r"^(?:true or false|yes or no)\s?[:?]\s?", re.IGNORECASE)
+_BOTH = re.compile(r"[,\s]*(?:and|or|/) ?(?:yes|no|true|false)\b", re.IGNORECASE)  # yes and no
 _NEGATION = re.compile(r"\b(?:not|no|never|either|or|cannot|neither)\b|n't\b", re.IGNORECASE)
 
 
@@ -88,23 +109,45 @@ def find(
     # the commonest answers need no search
     if rest == gold or (len(rest) <= _NUMBER_LENGTH and not rest[0].isalpha() and number(rest) is not None):
         return Extraction(rest, "bare")
-    extraction = extract_answer(rest, RULES, thought_ends=())
+    if len(rest) <= _BARE_LENGTH and says_a_set(normalize(rest)):
+        return Extraction(rest, "bare")
+    rest, broken_off = prepared(rest)
+    extraction = search(rest, broken_off)
+    if broken_off and extraction.answer is None:
+        return NO_ANSWER
     if len(gold) > policy.maximum_length:  # compared as raw text only
         return extraction
-    if extraction.rule in _EXPLICIT:
+    explicit = extraction.rule in EXPLICIT_RULES
+    announced = extraction.answer if explicit and extraction.answer else ""
+    refused = refuses(announced, True) if announced and announced.isascii() else refuses(rest)
+    if refused and not refuses(gold):
+        return NO_ANSWER
+    if explicit:
         return _focused(extraction, gold, policy)
-    if is_prose(gold) and (words := _closing_words(rest, gold)):
+    words = _closing_words(rest, gold) if is_prose(gold) else None
+    if words:
         return Extraction(words, "phrase")
+    if not is_prose(gold) and (reason := without_value(rest)):
+        return Extraction(reason, "conclusion")
+    if (first := headline(rest)) and not is_prose(first):
+        return _focused(Extraction(first, "bare"), gold, policy)
     lettered = bool(policy.choices) or only_letter(gold) is not None
     if _is_bare(rest, gold, lettered):
         return _focused(Extraction(rest, "bare"), gold, policy)
     if lettered:
         return _chosen(rest, extraction, policy)
+    return _in_prose(rest, extraction, gold, policy)
+
+
+def _in_prose(rest: str, extraction: Extraction, gold: str, policy: GradePolicy) -> Extraction:
+    """The answer in sentences that announce none, by the kind of the gold: yes or no, words, a name, a number in words."""
     kind = BOOLEANS.get(key(gold))
     if kind and (said := _yes_or_no(rest)):
         return Extraction(said, "phrase")
-    if _is_text(gold) and (words := _closing_words(rest, gold)):
+    if (_is_text(gold) or _NAMED.match(gold)) and (words := _closing_words(rest, gold)):
         return Extraction(words, "phrase")
+    if _is_text(gold) and extraction.answer is None and (named := _NAMES.search(rest[-_BARE_LENGTH:])):
+        return _focused(Extraction(named.group(1), "conclusion"), gold, policy)
     if number(gold) is not None and extraction.answer is None and (counted := _in_words(rest)):
         return Extraction(counted, "last_number")
     if extraction.answer and _DENIED.search(rest[: rest.rfind(extraction.answer)][-_DENIAL_REACH:]):
@@ -117,7 +160,7 @@ def _is_bare(text: str, gold: str, lettered: bool) -> bool:
 
     `lettered`: an option is looked for, so that a line with a letter at its end is a sentence.
     """
-    if lettered and len(text) > 30 and _LAST_LETTER.search(text):
+    if lettered and len(text) > 30 and _LAST_LETTER.search(text[-_BARE_LENGTH:]):
         return False
     short = len(text) <= _BARE_LENGTH and "\n" not in text and bool(_SUBSTANCE.search(text))
     return short and (not is_prose(text.rstrip(". ")) or is_prose(gold))
@@ -138,27 +181,35 @@ def _is_text(gold: str) -> bool:
 def _focused(extraction: Extraction, gold: str, policy: GradePolicy) -> Extraction:
     """The value in a found sentence, where the gold is a value: `The total is 18 dollars` -> `18`."""
     answer = extraction.answer
-    if answer is None or len(answer) > 4 * _BARE_LENGTH or answer == gold:
+    if answer is None or len(answer) > 4 * _BARE_LENGTH or answer == gold or says_a_set(normalize(answer)):
         return extraction
     if "=" not in answer and number(answer) is not None:
         return extraction
     if not policy.choices and letter(gold) is None and (labelled := _LABELLED.fullmatch(normalize(answer))):
         return Extraction(labelled.group(1), extraction.rule)
+    if (named := _LETTER_AND.match(answer)) and only_letter(gold):
+        return Extraction(named.group(1), extraction.rule)
     boxed = extraction.rule in STRICT_RULES
+    if not boxed and not is_prose(gold):
+        answer = main_part(answer)
+    if "\\begin" in answer:
+        answer = joined_lines(answer)
     if _CLOCK.fullmatch(gold) and (times := _CLOCK.findall(answer)):
         return Extraction(times[-1].strip(), extraction.rule)
     if BOOLEANS.get(key(gold)):
+        answer = _ASKED.sub("", answer)
         first = _first_boolean(answer)
-        return Extraction(first, extraction.rule) if first else extraction
+        return Extraction(first or answer, extraction.rule)
     if "=" in answer and "=" not in gold and not boxed:
         result, last = _SIDE.search(answer), re.split(r"\band\b", answer)[-1]
-        computed = _ARITHMETIC.fullmatch(last) or (extraction.rule != "bare" and _has_operator(answer))
-        if result and computed and any(map(str.isdigit, result.group(1))):
-            answer = result.group(1).strip()
+        computed = bool(_ARITHMETIC.fullmatch(last)) or (extraction.rule != "bare" and _has_operator(answer))
+        chained = not _SEPARATED.search(answer) and bool(_QUANTITY.match(last))
+        if result and (computed or chained) and any(map(str.isdigit, result.group(1))):
+            answer = _MATH_END.sub("", result.group(1))
     if extraction.rule == "answer_tag" and is_prose(answer) and not is_prose(gold):
         inner = extract_answer(answer, RULES, thought_ends=())
         answer = inner.answer if inner.rule == "phrase" and inner.answer else answer
-    if number(gold) is None and not is_prose(gold) and is_prose(answer) and (said := _SAID.search(answer)):
+    if number(gold) is None and not is_prose(gold) and is_prose(answer) and (said := _SAID.match(answer)):
         answer = said.group(1)
     if _is_text(gold) and "," not in gold:
         answer = _APPOSITION.sub("", answer)
@@ -208,7 +259,10 @@ def _first_boolean(text: str) -> str | None:
     first = _FIRST_WORD.match(text)
     return (
         first.group(1)
-        if first and key(first.group(1)) in ("true", "false") and key(text) != key(first.group(1))
+        if first
+        and key(first.group(1)) in ("true", "false")
+        and key(text) != key(first.group(1))
+        and not _BOTH.match(text, first.end())
         else None
     )
 

@@ -7,14 +7,19 @@ import re
 REACH = 4000  # characters looked at after a mark
 
 FULL_STOP = (
-    r"(?<!\bRs)(?<!approx)(?<!\bMr)(?<!\bDr)(?<!\bMrs)(?<!\bSt)(?<!\bsq)(?<!\bft)(?<!\b[ap]\.m)\.(?=\s|$|\*|\"|')"
+    r"(?<!\bRs)(?<!approx)(?<!\bMr)(?<!\bDr)(?<!\bMrs)(?<!\bSt)(?<!\bsq)(?<!\bft)(?<!\bi\.e)(?<!\be\.g)(?<!\b[ap]\.m)\.(?=\s|$|\*|\"|')"
     r"|[!?](?=\s|$|\")|[。؟।？！]"
 )
+_MARKUP = re.compile(r"</?(?:b|strong|i|em|u|p|code|mark|span|br) ?/?>", re.IGNORECASE)
 SENTENCE_END = re.compile(FULL_STOP)
+_CONDITION = re.compile(
+    r"\b(?:attained|achieved|reached|occurs|obtained|when|where|at|if)\s(?:at\s|when\s|for\s)?$"
+)
+_JOINT = re.compile(r"\s{0,3}(?:[,;、，]\s{0,3})?(?:(?:and|or|et|ou|y|und|oder)\b\s{0,3}|[和或])?")
 _MATH_TOKEN = re.compile(r"\\.|\$\$|\$", re.DOTALL)
 # what begins after a price: "5 and pays ", "200 + ", "40.00>>40.00\nIf he makes "
 _PRICE = re.compile(
-    r"\s?[\d.,]+(?=\D)(?:[^\\]*\s|[^\\\n]*[-+*/=<>×÷]|[\d.,]*\s+[a-z]{2,}.*|.*>>.*)$", re.DOTALL
+    r"\s?[\d.,]++(?=\D)(?:[^\\]*\s|[^\\\n]*[-+*/=<>×÷]|[\d.,]*\s+[a-z]{2,}.*|.*>>.*)$", re.DOTALL
 )
 
 
@@ -39,6 +44,8 @@ def first_line(text: str) -> str:
 
 def without_emphasis(line: str) -> str:
     """Without Markdown's `**`, which never stands for a power here: `2**3` keeps it."""
+    if "<" in line:
+        line = _MARKUP.sub("", line)
     return re.sub(r"(?<![\w)])\*\*|\*\*(?![\w(])|`", "", line) if "*" in line or "`" in line else line
 
 
@@ -50,6 +57,16 @@ def tidy(value: str) -> str:
     if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
         value = value[1:-1].strip()
     return value.strip("*_`").strip()
+
+
+def side_by_side(text: str, spans: list[tuple[int, str, int]]) -> str:
+    """The last formula, with those that stand beside it: `$x=3$ and $y=4$` -> `x=3, y=4`."""
+    while len(spans) > 1 and _CONDITION.search(text, max(spans[-2][2], spans[-1][0] - 24), spans[-1][0]):
+        spans = spans[:-1]  # the maximum is $5$, attained at $x = 1$
+    first = len(spans) - 1
+    while first and _JOINT.fullmatch(text, spans[first - 1][2], spans[first][0]):
+        first -= 1
+    return ", ".join(content for _, content, _ in spans[first:])
 
 
 def math_spans(text: str) -> list[tuple[int, str, int]]:

@@ -19,7 +19,8 @@ _SIGNS = {
     "「": '"', "」": '"', "『": '"', "』": '"', "、": ", ", "，": ", ", "،": ", ", "。": ".", "।": ".", "：": ":", "∶": ":",
     "；": ";", "؛": ";", "؟": "?", "（": "(", "）": ")", "【": "[", "】": "]", "［": "[", "］": "]", "｛": "{", "｝": "}",
     "⟨": r"\langle ", "⟩": r"\rangle ", "〈": r"\langle ", "〉": r"\rangle ", "٫": ".", "٬": ",", "％": "%", "٪": "%",
-    "→": r"\to ", "…": "...", "⋯": "...", "∣": "|", "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "ℕ": r"\mathbb{N}",
+    "→": r"\to ", "⇒": r"\Rightarrow ", "⟹": r"\Rightarrow ", "∴": r"\therefore ",
+    "…": "...", "⋯": "...", "∣": "|", "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "ℕ": r"\mathbb{N}",
     "ℚ": r"\mathbb{Q}", "ℂ": r"\mathbb{C}", "∧": r"\text{ and }", "∨": r"\text{ or }", "⌊": r"\lfloor ", "⌋": r"\rfloor ",
     "⌈": r"\lceil ", "⌉": r"\rceil ", "∠": r"\angle ", "△": r"\triangle ", "＄": "$", "￥": "¥", "µ": "u", "ﬁ": "fi",
     # what is seen as nothing: joiners, direction marks, a soft hyphen
@@ -33,8 +34,11 @@ _SUPERSCRIPT_RUN = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿˣ]+")
 _SUBSCRIPT_RUN = re.compile("[₀₁₂₃₄₅₆₇₈₉]+")
 _ROOT = re.compile(r"([√∛∜])\s*(\d+(?:\.\d+)?|[A-Za-z])?")
 _VULGAR = re.compile("[¼-¾⅐-⅞]")
-_THIN_SPACED = re.compile(r"(?<![\d.,])(\d{1,3})((?:[\u00a0\u2007\u2008\u2009\u200a\u202f]\d{3})+)(?!\d)")
+_THIN_SPACED = re.compile(
+    r"(?<![\d.,])(?<!\d[\u00a0\u2007-\u200a\u202f])(\d{1,3})((?:[\u00a0\u2007\u2008\u2009\u200a\u202f]\d{3})+)(?!\d)"
+)
 _WIDE_COMMA = re.compile(r"(?<=\d)，(?=\d{3}(?!\d))")
+_PICTURE = re.compile("[\u2705\u2714\u2713\u2611\u27a1\u2b50\ufe0f\U0001f300-\U0001faff]")
 _GREEK_WORD = re.compile("[\u0370-\u03ff]{2,}")
 
 
@@ -44,6 +48,8 @@ def plain_characters(text: str) -> str:
         return text
     text = _THIN_SPACED.sub(lambda match: match.group(1) + re.sub(r"\D", "", match.group(2)), text)
     text = _WIDE_COMMA.sub(",", text)
+    if _PICTURE.search(text):
+        text = _PICTURE.sub("", text).strip() or text  # ✅ 42 🎉
     text = _SUPERSCRIPT_RUN.sub(lambda run: "^{" + run.group().translate(_SUPERSCRIPTS) + "}", text)
     text = _SUBSCRIPT_RUN.sub(lambda run: "_{" + run.group().translate(_SUBSCRIPTS) + "}", text)
     text = _VULGAR.sub(lambda sign: " " + unicodedata.normalize("NFKC", sign.group()), text)

@@ -11,6 +11,9 @@ from __future__ import annotations
 import re
 
 _DEPTH = 30
+_UNBRACED = (
+    3  # commands in each other without braces, as in `\sqrt\frac\pi2`: where one fails it is read again
+)
 _OPTIONAL_REACH = 40  # tokens between the brackets of `\sqrt[3]{x}`
 
 _TOKEN = re.compile(r"\\(?:[a-zA-Z]+|.)|\\|[{}\[\]^_]|\s+|[^\\{}\[\]^_\s]+", re.DOTALL)
@@ -65,6 +68,7 @@ class _Converter:
     def __init__(self, tokens: list[str]) -> None:
         self.tokens = tokens
         self.closing: dict[int, int] = {}
+        self.unbraced = 0  # commands open now that are arguments without braces
         opened: list[int] = []
         for index, token in enumerate(tokens):
             if token == "{":
@@ -89,8 +93,8 @@ class _Converter:
                 at = self._script(token, at + 1, stop, depth, out)
             elif token == "{" and self.closing.get(at, stop) < stop:
                 inside = self.convert(at + 1, self.closing[at], depth + 1)
-                over = "\\over" in self.tokens[at : self.closing[at]]
-                out.append(inside if over or not inside.strip() else f"{{{inside}}}")
+                whole = "\\over" in self.tokens[at : self.closing[at]] or _GROUP.fullmatch(inside.strip())
+                out.append(inside if whole or not inside.strip() else f"{{{inside}}}")
                 at = self.closing[at] + 1
             else:
                 out.append(token.replace("~", " "))
@@ -102,10 +106,13 @@ class _Converter:
         """Append what `\\name` and its arguments say; returns the token after them."""
         if name in _FRACTIONS:
             top, middle = self._argument(at, stop, depth)
-            bottom, end = self._argument(middle, stop, depth)
-            if top is None or bottom is None:
+            bottom, end = self._argument(middle, stop, depth) if top is not None else (None, at)
+            if top is None:
                 out.append("\\frac")
                 return at
+            if bottom is None:  # what was read is not read again, or each nesting would double the work
+                out.append(f"\\frac{{{top}}}")
+                return middle
             out.append(_fraction(top, bottom, _tail(out), self._next(end, stop)))
             return end
         if name == "sqrt":
@@ -115,7 +122,8 @@ class _Converter:
             if inside is None:
                 return at
             spaced = name in _TEXT or len(inside) > 1
-            out.append(inside if inside[:1].isspace() or not spaced else f" {inside} ")
+            after = "" if self._next(end, stop) == "^" else " "  # \\text{cm}^2
+            out.append(inside if inside[:1].isspace() or not spaced else f" {inside.rstrip()}{after}")
             return end
         if name in _LITERAL and at < stop and self.closing.get(at, stop) < stop:
             end = self.closing[at] + 1
@@ -223,10 +231,12 @@ class _Converter:
                 return None, at
             return self.convert(at + 1, close, depth + 1), close + 1
         if token[0] == "\\":
-            if depth >= _DEPTH:
+            if depth >= _DEPTH or self.unbraced >= _UNBRACED:
                 return None, at
             inside: list[str] = []
+            self.unbraced += 1
             end = self._command(token[1:], at + 1, stop, depth + 1, inside)
+            self.unbraced -= 1
             return "".join(inside).strip() or None, end
         if token == "[":
             return None, at

@@ -43,7 +43,7 @@ _VALUE = re.compile(
     rf"\(?(?P<sign>[-+])? ?(?:"
     rf"(?P<whole>\d+)(?: |-| & )(?P<mixed_top>\d+) ?/ ?(?P<mixed_bottom>\d+)"
     rf"|\(?(?P<top_sign>-)?(?P<top>{_PLAIN})\)? ?/ ?\(?(?P<bottom_sign>-)?(?P<bottom>{_PLAIN})\)?"
-    rf"|(?P<repeating>\d*\.\d*)(?:\\(?:overline|bar|dot) ?\{{ ?|\((?=\d+\)))(?P<period>\d+) ?[}})]"
+    rf"|(?P<repeating>\d*\.\d*)(?:\\(?:overline|bar) ?\{{ ?|\((?=\d+\)))(?P<period>\d+) ?[}})]"
     rf"|(?P<number>{_PLAIN})(?:[eE](?P<exponent>[-+]?\d+)| ?[*x] ?10 ?\^ ?[({{]?(?P<power>-?\d+)[)}}]?)?"
     rf"|10 ?\^ ?[({{]?(?P<ten>-?\d+)[)}}]?"
     rf")\)? ?(?P<scale>(?:hundred|thousand|million|billion|trillion|dozen|lakh|crore|[万萬亿億]) ?)*(?:st|nd|rd|th)?",
@@ -55,12 +55,14 @@ _SCALES = {
     "万": 10**4, "萬": 10**4, "亿": 10**8, "億": 10**8,
 }  # fmt: skip
 _SCALE = re.compile("|".join(_SCALES), re.IGNORECASE)
+_THOUSANDS = re.compile(r"([-+]?\d{1,3}\.\d{1,3}) ?[kK]")
 _INTEGER = re.compile(r"-?\d{1,300}")
 _DECIMAL = re.compile(r"(-?\d{1,150})\.(\d{1,150})")
 _GROUPED = (
     (re.compile(r"[-+]?\d{1,3}(?: \d{3})+(?:\.\d+)?"), " "),  # 1 234 567.8
     (re.compile(r"[-+]?\d{1,2}(?:,\d{2})+,\d{3}(?:\.\d+)?"), ","),  # 12,34,567 as in India
     (re.compile(r"[-+]?\d{1,3}(?:'\d{3})+(?:\.\d+)?"), "'"),  # 1'234 as in Switzerland
+    (re.compile(r"[-+]?\d{1,3}(?:\.\d{3}){2,}"), "."),  # 1.234.567 as in Germany
 )
 _EUROPEAN = re.compile(r"([-+]?\d{1,3}(?:[. ]\d{3})+|[-+]?\d{1,3}),(\d+)")
 _WITH_PARTS = re.compile(r"(\d.*?[^\W\d]),?(?: and)? (\d+(?:\.\d+)?)", re.DOTALL)
@@ -115,7 +117,8 @@ def _value_of(core: str, has_unit: bool) -> tuple[Fraction, int | None] | None:
     # a comma marks decimals where it can be nothing else: beside a unit, after grouped thousands, before 05
     if comma and (has_unit or not comma.group(1).lstrip("+-").isdigit() or re.match(r"0\d", comma.group(2))):
         core = re.sub(r"[. ]", "", comma.group(1)) + "." + comma.group(2)
-    match = _VALUE.fullmatch(core)
+    short = _THOUSANDS.fullmatch(core) if core.endswith(("k", "K")) else None
+    match = _VALUE.fullmatch(f"{short.group(1)}*10^3" if short else core)
     if match is None or core.count("(") != core.count(")"):
         return None
     part = match.groupdict()

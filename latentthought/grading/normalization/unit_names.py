@@ -55,7 +55,7 @@ ampere: amp
 mole: mol
 byte:
 bit:
-ohm: Ω
+ohm: Ω \\Omega
 calorie: cal kcal
 dollar: $ usd buck dólar دولار دولارا دولارات 美元 डॉलर
 cent: ¢ c¢ 美分

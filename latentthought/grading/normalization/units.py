@@ -16,7 +16,8 @@ from latentthought.grading.normalization.unit_names import MONEY, ONE, SIZE
 
 _LONGEST_TAIL = 10  # words
 
-_KNOWN = frozenset(word for spelling in ONE for word in spelling.lower().split())
+_KNOWN = frozenset(word for spelling in ONE if "\\" not in spelling for word in spelling.lower().split())
+_LENGTHS = frozenset(name for name, one in ONE.items() if SIZE.get(one, ("",))[0] == "length")
 _CAPITALS = frozenset("JWVNKCFA")  # letters that are units as capitals only
 _ATTACHED = frozenset("mgshlLVWJN")  # 5m and 5 m, but 5k and 5c are products
 # words that make what stands before them something else than a value with a unit
@@ -42,7 +43,8 @@ _HAN_UNIT = re.compile(
     r"(.*?[\d)]) ?([\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af]{1,6}(?:/[\u4e00-\u9fff]{1,3})?)", re.DOTALL
 )
 _NUMERIC = re.compile(
-    r"[-+]?[\d.,/ ()%$€£¥₹]*\d[\d.,/ ()%$€£¥₹]*(?:(?:hundred|thousand|million|billion|trillion|dozen|lakh|crore|st|nd|rd|th) ?)*",
+    r"[-+]?(?=[\d.,/ ()%$€£¥₹]*\d)[\d.,/ ()%$€£¥₹]*+"
+    r"(?:(?:hundred|thousand|million|billion|trillion|dozen|lakh|crore|st|nd|rd|th) ?)*",
     re.IGNORECASE,
 )
 
@@ -97,9 +99,12 @@ def _split_words(core: str) -> tuple[str, list[str]]:
         words.insert(0, attached.group(2))
         rest = rest[:-60] + attached.group(1)
     rest = rest.rstrip(" (-")
-    if not rest or (words and words[0].lower() in ("squared", "cubed")):  # nothing is left to be measured
+    first = words[0].lower() if words else ""
+    if not rest or first in ("squared", "cubed") or "^-" in first:  # nothing is left to be measured
         return core, []
-    known = words and all(_is_known(word) or word in _LINKING for word in words)
+    if rest.endswith((",", ";")):  # B, C
+        return core, []
+    known = words and all(_is_known(word) or word in _LINKING or word == "*" for word in words)
     if not known and not (
         numeric and _NUMERIC.fullmatch(rest)
     ):  # beside an expression only known units count
@@ -110,18 +115,31 @@ def _split_words(core: str) -> tuple[str, list[str]]:
 def _is_unit_word(word: str, numeric: bool, last: bool) -> bool:
     """Whether a word may be part of a unit; beside an expression it must be known."""
     lower = word.lower().rstrip(".")
+    if _is_known(word):
+        return lower not in _NOT_UNITS
     if not word or "\\" in word or lower in _NOT_UNITS:
         return False
-    if _is_known(word):
-        return True
-    if lower in _LINKING:
+    if lower in _LINKING or word == "*":
         return not last
     return numeric and len(lower) >= 3 and bool(_WORD.fullmatch(word))
 
 
 def _is_known(word: str) -> bool:
-    parts = [part.split("^")[0].rstrip(".") for part in word.split("/")]
-    return all(_known_name(part) for part in parts if part) and any(parts)
+    """Whether a word is a unit: `kg*m/s^2`. Only lengths are squared and cubed, or 3 s^2 were a time; others below a slash."""
+    names: list[str] = []
+    for index, part in enumerate(word.split("/")):
+        for factor_of in part.split("*"):
+            name, mark, power = factor_of.partition("^")
+            name = name.rstrip(".")
+            if (
+                mark
+                and not index
+                and not power.startswith("-")
+                and name.lower().removesuffix("s") not in _LENGTHS
+            ):
+                return False
+            names.append(name)
+    return all(_known_name(name) for name in names if name) and any(names)
 
 
 def _known_name(word: str) -> bool:
@@ -140,6 +158,8 @@ def _known_name(word: str) -> bool:
 def _may_attach(word: str, numeric: bool) -> bool:
     """Whether letters right after a number are a unit: `5cm`, `5apples`; `5x`, `5ab` and `2sin` are not."""
     name = re.split(r"[/^]", word)[0].rstrip(".")
+    if "^" in word and not _is_known(word):
+        return False
     if len(name) == 1:
         return name in _ATTACHED or not (name.isascii() or name in _NOT_UNITS)
     return name.lower() not in _NOT_UNITS and (_is_known(word) or (numeric and len(name) >= 4))
@@ -148,7 +168,7 @@ def _may_attach(word: str, numeric: bool) -> bool:
 @lru_cache(maxsize=4096)
 def _spelled(words: tuple[str, ...]) -> str:
     names: list[str] = []
-    for word in words:
+    for word in (factor_of for written in words for factor_of in written.split("*") if factor_of):
         for index, part in enumerate(word.split("/")):
             if index:
                 names.append("per")
@@ -165,7 +185,8 @@ def _spelled(words: tuple[str, ...]) -> str:
             elif not names and one in ("of", "de", "du"):
                 continue
             elif one not in ("a", "an", "the", "each", "every", ""):
-                names.append(_POWERS.get(power, "") + one)
+                names += ["per"] * power.startswith("-")  # m s^-1
+                names.append(_POWERS.get(power.lstrip("-"), "") + one)
             elif one in ("each", "every"):
                 names.append("per")
     return " ".join(names)

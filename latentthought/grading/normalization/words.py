@@ -59,6 +59,33 @@ elf 11, zwölf 12, zwanzig 20, واحد 1, اثنان 2, اثنين 2, ثلاث�
 """
 _WHOLE |= dict(pair.strip().rsplit(" ", 1) for pair in _FOREIGN.split(","))
 
+_LONGEST_WITHOUT_VALUE = 60
+NO_SOLUTION = (
+    r"(?:there (?:is|are|exists?) |has )?no (?:(?:real|integer|such|valid|possible) )*(?:solutions?|roots?)(?: exists?)?"
+    r"|(?:the )?empty set|无解|無解|方程无解|没有解|aucune solution|pas de solution|sin solución|keine Lösung|لا يوجد حل"
+    r"|ليس له حل|कोई हल नहीं(?: है)?"
+)
+UNDEFINED = (
+    r"DNE|(?:it )?does(?: not|n't) exist|do(?: not|n't) exist|(?:is )?undefined|(?:is )?not defined|不存在|无定义|n'existe pas"
+    r"|non défini|no existe|existiert nicht|غير موجود[ةه]?|غير معرف"
+)
+UNDETERMINED = (
+    r"(?:it )?(?:cannot|can ?not|can't) be (?:determined|found|calculated)"
+    r"|(?:it is )?(?:impossible|not possible) to (?:determine|tell)"
+    r"|(?:there is )?(?:not enough|insufficient) (?:information|data)(?: (?:is )?(?:given|provided|available))?"
+    r"|无法确定|無法確定|不能确定|信息不足"
+)
+ENDLESS = r"(?:there are )?(?:infinitely many(?: solutions)?|infinite solutions)"
+_WITHOUT_VALUE = tuple(
+    (one, re.compile(wordings, re.IGNORECASE))
+    for one, wordings in (
+        ("no solution", NO_SOLUTION),
+        ("undefined", UNDEFINED),
+        ("cannot be determined", UNDETERMINED),
+        ("infinitely many solutions", ENDLESS),
+    )
+)
+
 _TRUE = """
 yes true oui vrai 是 是的 对 正确 真 نعم صحيح صواب हाँ हां सही सत्य sí verdadero cierto
 ja wahr richtig sim verdadeiro はい да верно
@@ -80,7 +107,7 @@ SHORT_NAMES = {name[:3]: name for name in _NAMES.split()} | {
 _CHINESE_DIGITS = {c: i for i, c in enumerate("零一二三四五六七八九")} | {"〇": 0, "两": 2, "兩": 2}
 _CHINESE_SCALES = {"十": 10, "百": 100, "千": 1000}
 _CHINESE_MYRIADS = {"万": 10**4, "萬": 10**4, "亿": 10**8, "億": 10**8}
-_HAN = "[零〇一二两兩三四五六七八九十百千万萬亿億]"
+_HAN = "(?:[零〇一二两兩三四五六七八九十百万萬亿億]|千(?![米克瓦卡]))"  # 千米 is a kilometer
 _CHINESE = re.compile(
     rf"(负|負)?(?:百分之({_HAN}{{1,24}})|({_HAN}{{1,24}})分之({_HAN}{{1,24}})|({_HAN}{{1,24}})(?:点([零〇一二三四五六七八九]+))?)"
 )
@@ -102,6 +129,14 @@ def digits_for_words(text: str) -> str:
         lambda match: f"{match.group(1)}.{match.group(2)}{match.group(3).replace(' ', '')}", text
     )
     return _SIGN.sub("-", text)
+
+
+def without_value(text: str) -> str | None:
+    """One wording for each answer that says why there is no value (`DNE`, `no real solutions`); None for other texts."""
+    if len(text) > _LONGEST_WITHOUT_VALUE:
+        return None
+    bare = text.strip(" .!。।")
+    return next((one for one, wordings in _WITHOUT_VALUE if wordings.fullmatch(bare)), None)
 
 
 def _part(match: re.Match[str]) -> str:

@@ -33,6 +33,7 @@ from typing import Any
 
 from latentthought.errors import ConfigError, LatentThoughtError
 from latentthought.grading.extraction.rules import NO_ANSWER, THOUGHT_ENDS, Extraction
+from latentthought.grading.grader import check_types
 from latentthought.grading.policy import GradePolicy
 from latentthought.grading.verdict import UNGRADABLE, Verdict
 from latentthought.grading.workers import mathverify
@@ -102,6 +103,12 @@ class GradingPool:
         Equal pairs are judged once.
         """
         rows, thought_ends = list(pairs), tuple(thought_ends)
+        for number, pair in enumerate(rows, 1):
+            if isinstance(pair, str) or len(pair) not in (2, 3):
+                raise TypeError(
+                    f"pair {number}: expected (prediction, gold) or (prediction, gold, policy), got {pair!r:.60}"
+                )
+            check_types(pair[0], pair[1], pair[2] if len(pair) == 3 else policy)
         keys = [
             ("grade", short(prediction), short(gold), own[0] if own else policy, thought_ends)
             for prediction, gold, *own in rows

@@ -173,7 +173,7 @@ STRUCTURES = {
     "abc": "(* a b c)",
     "1, 2, ...": "<1, 2, '...'>",
     "x=1, y=2": "<x = 1, y = 2>",
-    "x = y (mod 5)": "x = mod<y, 5>",
+    "x = y (mod 5)": "x = residue<y, 5>",
 }
 LATEX = {
     r"\frac{1}{2}x": "(* (/ 1 2) x)",
@@ -206,7 +206,7 @@ LATEX = {
     r"\begin{vmatrix}a&b\\c&d\end{vmatrix}": "d[a b / c d]",
     r"2\begin{bmatrix}1\\2\end{bmatrix}": "(* 2 m[1 / 2])",
     r"5\text{ and }7": "<5, 7>",
-    r"x\equiv3\pmod{5}": "x = mod<3, 5>",
+    r"x\equiv3\pmod{5}": "x = residue<3, 5>",
     r"\overline{CD}": "CD",
     r"e^{i\pi}": "(^ e (* i pi))",
     r"x=\pm3": "x = (± 0 3)",

@@ -19,6 +19,15 @@ from latentthought.grading.normalization.words import digits_for_words
         (r"\dfrac{3}{4}\text{ cm}", "3/4 cm"),
         (r"2^{\frac{1}{2}}", "2^(1/2)"),
         (r"2^\frac12", "2^(1/2)"),
+        ("[-36,104]", "[-36,104]"),
+        (r"\left[-36,104\right]", "[-36,104]"),
+        ("(-1,234)", "(-1,234)"),
+        ("-36,104", "-36104"),
+        ("{{8}}", "{8}"),
+        (r"0.1\dot{6}", r"0.1\overline{6}"),
+        ("✅ **42** 🎉", "42"),
+        ("🎉", "🎉"),
+        ("=> 12", "12"),
         (r"3\frac{1}{2}", "3 1/2"),
         (r"x\frac{1}{2}", "x(1/2)"),
         (r"x_2\frac{1}{2}", "x_2(1/2)"),
@@ -116,6 +125,10 @@ SAME_KEY = [
     ("नहीं", "no"),
     (r"\text{No.}", "false"),
     ("2 * x", "2x"),
+    ("DNE", "does not exist"),
+    (r"\text{undefined}", "Does not exist."),
+    ("No solutions", "no real solution"),
+    ("无解", "no solution"),
 ]
 OTHER_KEY = [
     ("1 2", "12"),
@@ -125,6 +138,8 @@ OTHER_KEY = [
     ("ab-cd", "abcd"),
     ("2 am", "2 pm"),
     ("yes", "no"),
+    ("n!", "n"),
+    ("no solution", "undefined"),
 ]
 
 

@@ -58,7 +58,7 @@ def test_one_string_a_side(text: str, latex: str) -> None:
         r"\binom{99999}{49999}",
         "9" * 41,
         "x+" * 300 + "x",
-        "{" * 9 + "x" + "}" * 9,
+        r"\sqrt{" * 9 + "x" + "}" * 9,
         "(" * 9 + "x" + ")" * 9,
         "(x",
         "x)",

@@ -147,7 +147,7 @@ def test_a_busy_worker_that_is_killed_costs_one_verdict() -> None:
 
 
 def test_memory_is_bounded() -> None:
-    with GradingPool(workers=1, memory_mb=256) as pool:
+    with GradingPool(workers=1, deadline=120, memory_mb=256) as pool:
         judged = pool.grade_many([("1", "1"), ("9" * 70_000_000, "5"), ("2", "2")])
     assert [verdict.status for verdict in judged] == ["correct", "ungradable", "correct"]
     assert judged[1].reason == "no verdict: more memory than 256 MB"
