@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from latentthought.cli.outcome import SILENT, wrote_nothing
 from latentthought.errors import LatentThoughtError
 
 TASK = "hops"
@@ -36,13 +37,14 @@ _SETTINGS = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLEL
 
 @dataclass
 class Arm:
-    """One arm: its folder, and what its processes took."""
+    """One arm: its folder, what its processes took, and what is to be said of it."""
 
     name: str
     folder: Path
     recipe: Path
     seconds: float = 0.0
     state: str = "waiting"
+    remark: str = ""
 
     @property
     def log(self) -> Path:
@@ -129,24 +131,16 @@ class Crew:
         arm.state = "trained"
 
     def score(self, arm: Arm) -> None:
-        """Score an arm; the thinking one under all controls."""
+        """Score an arm; the thinking one under all controls. An arm that emits nothing has a score like any other."""
         arm.state = "scoring"
         control = "all" if arm.name == FIRST else "none"
-        self._call(
-            arm,
-            [
-                "evaluate",
-                str(arm.folder),
-                "--task",
-                TASK,
-                "--control",
-                control,
-                "--limit",
-                str(self.rows),
-                "--batch-size",
-                "250",
-            ],
-        )
+        options = ["--task", TASK, "--control", control, "--limit", str(self.rows), "--batch-size", "250"]
+        try:
+            self._call(arm, ["evaluate", str(arm.folder), *options])
+        except LatentThoughtError:
+            if not _emits_nothing(arm.folder):
+                raise
+            arm.remark = f"{arm.name}: {SILENT}; its accuracy is that of no answer"
         arm.state = "done"
 
     def train_and_score(self, arm: Arm) -> None:
@@ -222,6 +216,16 @@ class Crew:
             else ""
         )
         return f"stage {row.get('stage')}, step {row.get('step')}{accuracy}"
+
+
+def _emits_nothing(run: Path) -> bool:
+    """Whether a run was scored to the end, and has only empty completions."""
+    from latentthought.evaluation import find_results
+
+    if not (run / "results" / TASK / "report.md").is_file():  # which is written last
+        return False
+    plain = [results for results in find_results(run).values() if results.control == "none"]
+    return all(wrote_nothing(results, run) for results in plain)
 
 
 def _import_path() -> list[str]:

@@ -80,7 +80,7 @@ def add_arguments(parser: Parser) -> None:
         "--control", choices=CONTROLS, default="none", help="default: none; all: every one that applies"
     )
     parser.add_argument("--max-new-tokens", metavar="N", type=positive, help="default: the task's")
-    parser.add_argument("--batch-size", metavar="N", type=positive, help="default: by device")
+    parser.add_argument("--batch-size", metavar="N", type=positive, help="default: by device and free memory")
     parser.add_argument(
         "--seed", metavar="N", type=natural, default=0, help="of samples and of made-up data (default: 0)"
     )

@@ -21,6 +21,10 @@ EPILOG = """examples:
   latentthought grade answers.jsonl --gold answer --prediction response.text --policy precision=null --output graded"""
 
 
+# samples between two looks at the progress line
+AT_A_TIME = 512
+
+
 def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "file", metavar="FILE", help="a samples.jsonl, the folder it lies in, or any file of rows"
@@ -122,9 +126,8 @@ def _again(args: argparse.Namespace) -> int:
         }
         | {name: _plain(value) for name, value in found.items()}
     )
-    console().print(
-        render([before, results] if before else [results], title="before and after" if before else None)
-    )
+    shown, title = ([before, results], "before and after") if before else ([results], None)
+    console().print(render(shown, title, console().width))
     if args.output:
         with written_whole(Path(args.output)) as folder:
             lines = (json.dumps(sample.to_row(), ensure_ascii=False) + "\n" for sample in judged)
@@ -167,11 +170,10 @@ def _rows_of(samples: list[Any], task: Any, data: str | None) -> dict[str, Any]:
 def _judge_all(
     samples: list[Any], task: Any, rows: dict[str, Any], thought_ends: tuple[str, ...]
 ) -> list[Any]:
-    """The samples with new verdicts."""
-    from latentthought.data.example import Example
+    """The samples with new verdicts, by killable workers: a completion that defeats the grader costs its own verdict."""
     from latentthought.evaluation.generation import UNFIT
-    from latentthought.evaluation.judging import extractions, judge
     from latentthought.evaluation.progress import Progress
+    from latentthought.grading.workers.pool import GradingPool
 
     judging = (
         task
@@ -179,29 +181,62 @@ def _judge_all(
         else task.replace(judge="answer", metrics=["accuracy"])
     )
     judged = []
-    with Progress("grading", len(samples), shown=True) as bar:
-        for sample in samples:
-            if sample.verdict.reason.startswith(
-                UNFIT
-            ):  # nothing was asked, so there is nothing to judge anew
-                judged.append(replace(sample, task=task.name, version=task.version))
-                bar.add(1, 0)
-                continue
-            example = rows.get(sample.id) or Example(sample.id, "-", (), sample.gold)
-            found = judge(sample.completion, example, judging, thought_ends)
-            scores = {name: value for name, value in found.scores.items() if name in task.metrics}
-            judged.append(
-                replace(
-                    sample,
-                    task=task.name,
-                    version=task.version,
-                    verdict=found.verdict,
-                    extraction=found.verdict.extraction,
-                    scores=scores if judging is task else sample.scores,
-                    extractions=extractions(sample.completion, example, judging, thought_ends, found.verdict),
-                )
+    with GradingPool() as pool, Progress("grading", len(samples), shown=True) as bar:
+        for start in range(0, len(samples), AT_A_TIME):
+            part = samples[start : start + AT_A_TIME]
+            # nothing was asked where a prompt did not fit, so there is nothing to judge anew
+            asked = [sample for sample in part if not sample.verdict.reason.startswith(UNFIT)]
+            anew = iter(_judge_part(asked, task, judging, rows, thought_ends, pool))
+            found = [
+                next(anew)
+                if not sample.verdict.reason.startswith(UNFIT)
+                else replace(sample, task=task.name, version=task.version)
+                for sample in part
+            ]
+            judged += found
+            bar.add(len(found), sum(sample.verdict.correct for sample in found))
+    return judged
+
+
+def _judge_part(
+    samples: list[Any],
+    task: Any,
+    judging: Any,
+    rows: dict[str, Any],
+    thought_ends: tuple[str, ...],
+    pool: Any,
+) -> list[Any]:
+    """Samples with new verdicts. All answers go through the pool at once, and are found in its cache when they are judged."""
+    from latentthought.data.example import Example
+    from latentthought.evaluation.judging import extractions, judge, policies
+
+    examples = [rows.get(sample.id) or Example(sample.id, "-", (), sample.gold) for sample in samples]
+    if judging.judge in ("answer", "graph", "chain"):
+        pool.grade_many(
+            [
+                (sample.completion, example.answer, policy)
+                for sample, example in zip(samples, examples, strict=True)
+                for policy in policies(judging, example)
+            ],
+            thought_ends=thought_ends,
+        )
+    judged = []
+    for sample, example in zip(samples, examples, strict=True):
+        found = judge(sample.completion, example, judging, thought_ends, pool.grade)
+        scores = {name: value for name, value in found.scores.items() if name in task.metrics}
+        judged.append(
+            replace(
+                sample,
+                task=task.name,
+                version=task.version,
+                verdict=found.verdict,
+                extraction=found.verdict.extraction,
+                scores=scores if judging is task else sample.scores,
+                extractions=extractions(
+                    sample.completion, example, judging, thought_ends, found.verdict, pool.grade
+                ),
             )
-            bar.add(1, found.verdict.correct)
+        )
     return judged
 
 

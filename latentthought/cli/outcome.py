@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from latentthought.data.example import Example, ExampleSet
     from latentthought.evaluation import Results
 
+SILENT = "the model emits nothing, every completion is empty"
+
 
 def with_contamination(
     results: Results, examples: ExampleSet, training: Iterable[Example | str], name: str, folder: Path
@@ -46,7 +48,7 @@ def show(results: Results) -> None:
     )
 
     rows = results.controls or {results.control: results}
-    tables = [render(rows.values()), *render_groups(results), render_samples(results)]
+    tables = [render(rows.values(), width=console().width), *render_groups(results), render_samples(results)]
     if any(rule in results.rules for rule in ("boxed", "fbox")):  # else strict extraction finds nothing
         tables += render_extractions(results)
     if results.contamination is not None:
@@ -81,15 +83,16 @@ def finish(found: list[Results], suite_name: str | None, folder: Path, kept: boo
         if len(found) > 1:
             markdown, _ = write_report(folder / "results", found)
             print(f"all of them in {markdown} and .html")
-    silent = [results.task for results in found if _wrote_nothing(results, folder)]
+    silent = [results.task for results in found if wrote_nothing(results, folder)]
     if silent and not smoke:
         raise UserError(
-            f"{', '.join(silent)}: the model emits nothing, every completion is empty (its first token is the end token). "
+            f"{', '.join(silent)}: {SILENT} (its first token is the end token). "
             "Prompt it as it was trained (format, chat), and see that its end token is the tokenizer's"
         )
 
 
-def _wrote_nothing(results: Results, folder: Path) -> bool:
+def wrote_nothing(results: Results, folder: Path) -> bool:
+    """Whether every completion of a task below `folder` is empty, of those that were asked for."""
     from latentthought.evaluation import read_samples
     from latentthought.evaluation.results import result_folder
     from latentthought.evaluation.samples import SAMPLES

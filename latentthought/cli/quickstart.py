@@ -74,10 +74,12 @@ def run(args: argparse.Namespace) -> int:
     width = max(len(line.name) for line in lines)
     print("\n".join(f"  {line.name:<{width}}  {line.meaning}" for line in lines))
     seconds = time.perf_counter() - begun
+    silent = [arm.remark for arm in crew.arms if arm.remark]
+    print("\n".join(silent), end="\n" if silent else "")
     figures, remark = _figures(crew.arms, lines, output)
     if remark:
         print(remark)
-    written = write_report(_experiment(args, output, lines, examples, figures, seconds), output)
+    written = write_report(_experiment(args, output, lines, examples, figures, silent, seconds), output)
     print(
         f"\n{seconds:.0f} s in all. Report: {written[0]} and {written[1].name}; models in {output / 'arms'}"
     )
@@ -223,6 +225,7 @@ def _experiment(
     lines: list[Line],
     examples: list[Shown],
     figures: list[Path],
+    silent: list[str],
     seconds: float,
 ) -> Experiment:
     from latentthought.cli.doctor import package_version
@@ -241,7 +244,8 @@ def _experiment(
         examples=examples,
         figures=figures,
         remarks=[
-            "Milliseconds were measured with other processes beside, in batches of 250: compare them with each other only."
+            "Milliseconds were measured with other processes beside, in batches of 250: compare them with each other only.",
+            *silent,
         ],
         facts=[
             ("latentthought", package_version()),

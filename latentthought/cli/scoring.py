@@ -28,6 +28,7 @@ def scorer_for(recipe: Recipe, smoke: bool, say: Callable[[str], None]) -> Score
     examples = _validation_rows(recipe, task, smoke, say)
     if examples is None:
         return None
+    shots = task.few_shot.draw(task.data, seed=recipe.seed, smoke=smoke)
     made: list[Callable[..., dict[str, float]]] = []
 
     def score(model: Any, tokenizer: Any, *, thoughts: int, mix_ratio: float) -> Mapping[str, float]:
@@ -37,6 +38,7 @@ def scorer_for(recipe: Recipe, smoke: bool, say: Callable[[str], None]) -> Score
                     task,
                     tokenizer,
                     examples=examples,
+                    shots=shots,
                     max_new_tokens=settings.max_new_tokens,
                     batch_size=settings.batch_size,
                     seed=recipe.seed,

@@ -2,8 +2,8 @@
 
 from latentthought.evaluation.comparison import Comparison, compare, render_comparison
 from latentthought.evaluation.contamination import Contamination, overlap
+from latentthought.evaluation.decoding import CONTROLS, controls_for
 from latentthought.evaluation.diagnosis import Finding, diagnose, render_findings
-from latentthought.evaluation.generation import CONTROLS, controls_for
 from latentthought.evaluation.results import Results, find_results
 from latentthought.evaluation.runner import evaluate
 from latentthought.evaluation.samples import Sample, read_samples

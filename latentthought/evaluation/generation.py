@@ -1,6 +1,6 @@
 """Completions for many prompts: length-sorted batches, one call of the model's own `generate` each.
 
-Longest prompts first, so that a batch that does not fit fails at once; then it is halved, and stays halved. Rows of one batch
+Longest prompts first, so that a batch that does not fit fails at once (backoff.py). Rows of one batch
 are different questions (samples of one question go into different batches): a row that is fed another's thoughts must not get
 those of its own question. Works with any model that has Hugging Face's `generate`; thoughts and controls need a latent one.
 """
@@ -9,18 +9,24 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from latentthought.errors import ConfigError, LatentThoughtError, UnsupportedError, unknown
-from latentthought.evaluation.models import context_of, end_ids_of
+from latentthought.errors import ConfigError, UnsupportedError
+from latentthought.evaluation.backoff import Backoff
+from latentthought.evaluation.decoding import Decoding, check_decoding, is_latent, overhead
+from latentthought.evaluation.models import (
+    automatic_batch_size,
+    context_of,
+    cut,
+    decode,
+    end_ids_of,
+    mixes,
+)
 
 UNFIT = "the prompt does not fit into the context"
-CONTROLS = ("none", "no-thought", "pause", "shuffled", "noised")
-_BATCH = {"cpu": 32, "cuda": 128}
-# of an allocator that raises a plain RuntimeError: older CUDA and MPS, the CPU's, cuBLAS's own workspace
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cublas_status_alloc_failed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,67 +54,6 @@ class Completion:
     problem: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Decoding:
-    """How to generate: handed to `model.generate` as it is. temperature None is greedy."""
-
-    max_new_tokens: int
-    thoughts: Any = None
-    mix_ratio: float | None = None
-    control: str = "none"
-    temperature: float | None = None
-    seed: int = 0
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.control not in CONTROLS:
-            raise ConfigError(unknown("control", self.control, [*CONTROLS, "all"]))
-        if self.temperature is not None and self.temperature <= 0:
-            raise ConfigError(f"temperature: above 0, or none for greedy decoding (got {self.temperature})")
-
-
-def is_latent(model: Any) -> bool:
-    """Whether the model thinks, or can only write."""
-    return hasattr(model, "think")
-
-
-def controls_for(model: Any, thoughts: Any = None, mix_ratio: float | None = None) -> tuple[str, ...]:
-    """The controls that mean something for this model under these settings: a text model has none but `none`.
-
-    A pause-token model has no states to shuffle or noise; mixed decoding feeds states among words and can only be noised.
-    """
-    config = getattr(model, "thought", None)
-    mixed = (
-        mix_ratio
-        if mix_ratio is not None
-        else (getattr(config, "mix_ratio", 0.0) if thoughts is None else 0.0)
-    )
-    if mixed:
-        return ("none", "noised")
-    count = getattr(config, "thoughts", 0) if thoughts is None else thoughts
-    if not is_latent(model) or (isinstance(count, int) and count == 0):
-        return ("none",)
-    if getattr(config, "fill", "latent") == "pause":
-        return ("none", "no-thought")
-    if getattr(config, "thought_token_id", 0) is None:
-        return ("none", "no-thought", "shuffled", "noised")
-    return CONTROLS
-
-
-def check_decoding(model: Any, decoding: Decoding) -> None:
-    """Refuse thoughts and controls on a model that has none."""
-    if is_latent(model):
-        return
-    if decoding.control != "none":
-        raise UnsupportedError(
-            f"control {decoding.control!r} needs a model with latent thoughts; this one is a plain language model"
-        )
-    if decoding.thoughts not in (None, 0) or decoding.mix_ratio:
-        raise UnsupportedError(
-            "thoughts need a model with latent thoughts; this one is a plain language model (thoughts=0)"
-        )
-
-
 def batches(requests: Sequence[Request], size: int) -> list[list[Request]]:
     """Length-sorted batches, longest first; each holds one sample index only, so no question twice."""
     made: list[list[Request]] = []
@@ -118,107 +63,100 @@ def batches(requests: Sequence[Request], size: int) -> list[list[Request]]:
     return made
 
 
+# batches by their number among all of a run
+Batches = Mapping[int, list[Request]]
+
+
+def plan(
+    requests: Sequence[Request], size: int, done: Container[Any] = (), rank: int = 0, count: int = 1
+) -> Batches:
+    """The batches that fall to the `rank`-th of `count` processes; those whose requests are all in `done` (index, sample) are
+    passed over, the others dealt out in turn.
+
+    Batches are formed over all requests, so a resumed run sees the same ones as an uninterrupted run, and several processes
+    the same as one.
+    """
+    opened = [
+        (number, batch)
+        for number, batch in enumerate(batches(requests, size))
+        if not all((request.index, request.sample) in done for request in batch)
+    ]
+    return dict(opened[rank::count])
+
+
 class Generator:
     """Runs batches of requests through a model.
 
-    tokenizer: for the pad and end tokens only. batch_size None: 32 rows on a CPU, 128 on a GPU; halved whenever memory runs out.
+    tokenizer: for the pad and end tokens, and for `stops`, the texts that end a completion. batch_size None: by the memory that
+    a GPU has free, 32 rows on a CPU; halved whenever memory runs out. remembered: the `state` of an interrupted run, whose
+    batches are to be formed again; noted: called with the state whenever it changes.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, decoding: Decoding, batch_size: int | None = None):
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        decoding: Decoding,
+        batch_size: int | None = None,
+        stops: Sequence[str] = (),
+    ):
         if batch_size is not None and batch_size < 1:
             raise ConfigError(f"batch_size: at least 1 (got {batch_size})")
         check_decoding(model, decoding)
-        self.model, self.decoding = model, decoding
+        self.model, self.tokenizer, self.decoding = model, tokenizer, decoding
         self.device = getattr(model, "device", "cpu")
-        self.batch_size = batch_size or _BATCH.get(str(self.device).split(":")[0], 32)
+        self.batch_size, self.stops = batch_size, tuple(stops)
         self.end_ids = end_ids_of(model, tokenizer)
         pad = getattr(tokenizer, "pad_token_id", None)
         self.pad_id = pad if pad is not None else min(self.end_ids, default=0)
         self.context = context_of(model)
+        self._mixed = mixes(model, decoding.thoughts, decoding.mix_ratio)
+        self._overhead = overhead(model, decoding)
 
-    def plan(
-        self, requests: Sequence[Request], done: Any = (), rank: int = 0, count: int = 1
-    ) -> list[list[Request]]:
-        """The batches that fall to the `rank`-th of `count` processes; those whose requests are all in `done` (index, sample)
-        are passed over, the others dealt out in turn.
-
-        Batches are formed over all requests, so a resumed run sees the same ones as an uninterrupted run, and several
-        processes the same as one.
-        """
-        open_batches = [
-            batch
-            for batch in batches(requests, self.batch_size)
-            if not all((request.index, request.sample) in done for request in batch)
-        ]
-        return open_batches[rank::count]
+    def size_for(self, requests: Sequence[Request]) -> int:
+        """Rows at once to begin with."""
+        if self.batch_size is not None:
+            return self.batch_size
+        longest = max((len(request.prompt) for request in requests), default=0)
+        positions = longest + self._overhead + self.decoding.max_new_tokens
+        return automatic_batch_size(self.model, self.device, min(positions, self.context or positions))
 
     def run(
-        self, requests: Sequence[Request], planned: Sequence[list[Request]] | None = None
+        self, requests: Sequence[Request], planned: Batches | None = None, backoff: Backoff | None = None
     ) -> Iterator[list[tuple[Request, Completion]]]:
-        """Batch by batch, what came out of the `planned` ones; None: of all."""
-        for batch in self.plan(requests) if planned is None else planned:
-            yield from self._with_backoff(batch, requests)
+        """Piece by piece, what came out of the `planned` batches; None: of all. backoff: how many rows fit, from now on or
+        before."""
+        backoff = backoff or Backoff(self.size_for(requests))
+        if planned is None:
+            planned = plan(requests, backoff.size)
+        for number, batch in planned.items():
+            work = partial(self._complete, requests=requests)
+            for piece, made in backoff.run(batch, work, lambda request: len(request.prompt), number):
+                yield list(zip(piece, made, strict=True))
 
-    def _with_backoff(
-        self, batch: list[Request], requests: Sequence[Request]
-    ) -> Iterator[list[tuple[Request, Completion]]]:
-        pieces = [batch]
-        while pieces:
-            piece = pieces.pop(0)
-            if len(piece) > self.batch_size:
-                pieces[:0] = [
-                    piece[start : start + self.batch_size] for start in range(0, len(piece), self.batch_size)
-                ]
-                continue
-            made = self._attempt(piece, requests)
-            if made is None:
-                if len(piece) == 1:
-                    raise LatentThoughtError(
-                        f"out of memory with a batch of one row ({len(piece[0].prompt)} prompt tokens); "
-                        "lower max_new_tokens, or use a smaller dtype"
-                    )
-                self.batch_size = max(1, len(piece) // 2)
-                pieces.insert(0, piece)
-                continue
-            yield list(zip(piece, made, strict=True))
+    def text(self, ids: Sequence[int]) -> str:
+        """A completion as text, up to the first stop."""
+        marks = [self.model.thought.end_token] if self._opened_by is not None else []
+        return cut(decode(self.tokenizer, ids), self.stops, [mark for mark in marks if mark])
 
-    def _attempt(self, batch: list[Request], requests: Sequence[Request]) -> list[Completion] | None:
-        """The batch's completions; None when memory ran out."""
-        import torch
+    @property
+    def _opened_by(self) -> int | None:
+        """The token behind which stops count: the end of reasoning that is written, where the model has one."""
+        return self.model.thought.end_token_id if self._mixed else None
 
+    def _complete(self, batch: Sequence[Request], requests: Sequence[Request]) -> list[Completion]:
         room = [self._room(request) for request in batch]
         fitting = [request for request, new in zip(batch, room, strict=True) if new >= 1]
-        try:
-            made = iter(
-                self._generate(fitting, min((new for new in room if new >= 1), default=0), requests)
-                if fitting
-                else []
-            )
-        except torch.OutOfMemoryError:
-            made = None
-        except RuntimeError as error:
-            if not any(sign in str(error).lower() for sign in _OUT_OF_MEMORY):
-                raise
-            made = None
-        if made is None:  # outside of the handler, so that the traceback no longer holds the tensors
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-            return None
+        shortest = min((new for new in room if new >= 1), default=0)
+        made = iter(self._generate(fitting, shortest, requests) if fitting else [])
         nothing = Completion([], 0, 0.0, f"{UNFIT} of {self.context} tokens")
         return [next(made) if new >= 1 else nothing for new in room]
 
     def _room(self, request: Request) -> int:
-        """New tokens that a prompt leaves room for."""
+        """New tokens that a prompt leaves room for; the same under every control, so that they answer the same questions."""
         if self.context is None:
             return self.decoding.max_new_tokens
-        config = getattr(self.model, "thought", None)
-        thoughts = (
-            self.decoding.thoughts
-            if isinstance(self.decoding.thoughts, int)
-            else getattr(config, "thoughts", 0)
-        )
-        overhead = thoughts + 2 if thoughts else 0
-        return min(self.decoding.max_new_tokens, self.context - len(request.prompt) - overhead)
+        return min(self.decoding.max_new_tokens, self.context - len(request.prompt) - self._overhead)
 
     def _generate(
         self, batch: list[Request], max_new_tokens: int, requests: Sequence[Request]
@@ -234,6 +172,11 @@ class Generator:
         for row, request in enumerate(rows):
             ids[row, width - len(request.prompt) :] = torch.tensor(request.prompt, dtype=torch.long)
             mask[row, width - len(request.prompt) :] = 1
+        arguments: dict[str, Any] = {}
+        if self.stops:
+            from latentthought.evaluation.stopping import until
+
+            arguments["stopping_criteria"] = until(self.tokenizer, self.stops, width, self._opened_by)
         cuda = torch.device(self.device).type == "cuda"
         devices = [torch.device(self.device)] if cuda else []
         # not inference_mode: a buffer that a model caches in it could not be trained through afterwards
@@ -244,6 +187,7 @@ class Generator:
             output = self.model.generate(
                 ids.to(self.device),
                 attention_mask=mask.to(self.device),
+                **arguments,
                 **self._arguments(max_new_tokens, seed),
             )
             new = output.sequences[:, width:].tolist()  # waits for the device

@@ -66,6 +66,16 @@ def at_k_names(samples: int) -> list[str]:
     return [f"avg@{samples}", *(f"pass@{k}" for k in counts), *(f"maj@{k}" for k in counts)]
 
 
+def check_samples(metrics: Iterable[str], samples: int) -> None:
+    """Raise `ConfigError` for a metric over more samples than there are to be a question."""
+    for name in metrics:
+        match = AT_K.fullmatch(name)
+        if match and int(match[2]) > samples:
+            raise ConfigError(
+                f"metric {name}: needs {match[2]} samples a question, and there is to be {samples}; ask for more samples"
+            )
+
+
 def measure(
     samples: Sequence[Sample], metrics: Iterable[str], policy_of: PolicyOf | None = None
 ) -> dict[str, dict[Any, list[float]]]:

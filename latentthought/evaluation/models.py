@@ -1,4 +1,4 @@
-"""What an evaluation needs of a model beside `generate`: its name, its tokenizer, its modes, what it wrote, what it held."""
+"""What an evaluation needs of a model beside `generate`: its name, its tokenizer, its modes, what it wrote, what it holds."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from latentthought.errors import ConfigError
+
+_BATCH = {"cpu": 32, "cuda": 128}
+_MOST_ROWS = 512
 
 
 def name_of(model: Any) -> str:
@@ -47,15 +50,46 @@ def context_of(model: Any) -> int | None:
     return found if isinstance(found, int) and found > 0 else None
 
 
+def mixes(model: Any, thoughts: Any = None, mix_ratio: float | None = None) -> bool:
+    """Whether `generate` with these arguments decodes mixed, and so writes its reasoning among the new tokens."""
+    if mix_ratio is not None or thoughts is not None:
+        return bool(mix_ratio)
+    return bool(getattr(getattr(model, "thought", None), "mix_ratio", 0.0))
+
+
+def positions_taken(model: Any, thoughts: Any = None) -> int:
+    """Positions that thoughts (None: as trained) and their delimiters take at most; 0 where there are none.
+
+    Raises `ConfigError` for what is no number of thoughts.
+    """
+    from latentthought.model.policy import ThoughtPolicy, read_thoughts
+
+    thought = getattr(model, "thought", None)
+    if thought is None:
+        return 0
+    budget = read_thoughts(thoughts, 1, thought.thoughts, thought.end_token_id is not None)
+    most = budget.maximum if isinstance(budget, ThoughtPolicy) else budget[0]
+    delimiters = sum(token is not None for token in (thought.start_token_id, thought.end_token_id))
+    return most + delimiters if most else 0
+
+
 def decode(tokenizer: Any, ids: Sequence[int]) -> str:
     """Text of new tokens without end and padding; marks of reasoning stay, because the grader cuts at them."""
     dropped = {tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.bos_token_id}
     return str(tokenizer.decode([token for token in ids if token not in dropped], skip_special_tokens=False))
 
 
-def cut(text: str, stops: Sequence[str]) -> str:
-    """A completion up to the first of the stop texts behind its first word; whole where there is none."""
-    begin = len(text) - len(text.lstrip())
+def cut(text: str, stops: Sequence[str], opened_by: Sequence[str] = ()) -> str:
+    """A completion up to the first of the stop texts behind its first word; whole where there is none.
+
+    opened_by: marks behind which stop texts count (the ends of written reasoning, which may hold any text); without any of them
+    in the text there is nothing to cut. Empty: from the start.
+    """
+    ends = [place + len(mark) for mark in opened_by if (place := text.rfind(mark)) >= 0]
+    if opened_by and not ends:
+        return text
+    opened = max(ends, default=0)
+    begin = opened + len(text[opened:]) - len(text[opened:].lstrip())
     places = [place for stop in stops if (place := text.find(stop, begin)) >= 0]
     return text[: min(places)] if places else text
 
@@ -72,6 +106,48 @@ def evaluating(model: Any) -> Iterator[None]:
     finally:
         for module, mode in zip(modules, modes, strict=True):
             module.training = mode
+
+
+def default_batch_size(device: Any) -> int:
+    """Rows at once on a kind of device, where nothing more is known."""
+    return _BATCH.get(str(device).partition(":")[0], _BATCH["cpu"])
+
+
+def automatic_batch_size(model: Any, device: Any, positions: int) -> int:
+    """Rows of so many positions that a GPU has memory for, a power of two; the device's default where it cannot be told.
+
+    Only the key-value cache is reckoned, with half of what is free: the rest is for activations, and a batch that does not
+    fit all the same is halved.
+    """
+    free, each = _free_memory(device), _cache_bytes(model)
+    if free is None or each is None:
+        return default_batch_size(device)
+    rows = free // 2 // (each * max(1, positions))
+    return 1 << max(0, min(rows, _MOST_ROWS).bit_length() - 1)
+
+
+def _cache_bytes(model: Any) -> int | None:
+    """Bytes of keys and values for one position, as full attention has them; None for a model that does not say."""
+    config: Any = getattr(model, "config", None)
+    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    layers, width = getattr(text, "num_hidden_layers", None), getattr(text, "hidden_size", None)
+    heads = getattr(text, "num_attention_heads", None)
+    if not (layers and width and heads):
+        return None
+    head_width = getattr(text, "head_dim", None) or width // heads
+    shared = getattr(text, "num_key_value_heads", None) or heads
+    return int(2 * layers * shared * head_width * getattr(getattr(model, "dtype", None), "itemsize", 4))
+
+
+def _free_memory(device: Any) -> int | None:
+    """Bytes that a GPU has left for this process, those that torch holds in reserve among them; None for other devices."""
+    import torch
+
+    place = torch.device(device)
+    if place.type != "cuda":
+        return None
+    reserve = torch.cuda.memory_reserved(place) - torch.cuda.memory_allocated(place)
+    return torch.cuda.mem_get_info(place)[0] + reserve
 
 
 class PeakMemory:

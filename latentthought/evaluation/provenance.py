@@ -13,7 +13,7 @@ from typing import Any
 from latentthought.config import read_yaml
 from latentthought.data.encoding import FormatConfig
 from latentthought.data.example import Example, ExampleSet
-from latentthought.evaluation.generation import Decoding
+from latentthought.evaluation.decoding import Decoding
 from latentthought.evaluation.judging import describe
 from latentthought.evaluation.models import name_of, thought_ends_of
 from latentthought.evaluation.tasks import TaskConfig

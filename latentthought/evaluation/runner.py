@@ -14,23 +14,15 @@ from typing import Any
 from latentthought.data.example import Example, ExampleSet
 from latentthought.data.sources import SourceConfig
 from latentthought.errors import ConfigError
+from latentthought.evaluation.backoff import Backoff
+from latentthought.evaluation.decoding import Decoding, check_decoding, controls_for
 from latentthought.evaluation.distributed import ALONE, Group
 from latentthought.evaluation.few_shot import Prompter
-from latentthought.evaluation.generation import (
-    Completion,
-    Decoding,
-    Generator,
-    Request,
-    batches,
-    check_decoding,
-    controls_for,
-)
+from latentthought.evaluation.generation import Completion, Generator, Request, batches, plan
 from latentthought.evaluation.judging import describe, extractions, judge
-from latentthought.evaluation.measures import AT_K
+from latentthought.evaluation.measures import check_samples
 from latentthought.evaluation.models import (
     PeakMemory,
-    cut,
-    decode,
     evaluating,
     name_of,
     thought_ends_of,
@@ -88,7 +80,9 @@ def evaluate(
     Raises: `UserError`s for a bad task, setting, data row or folder; never for anything the model writes.
     """
     task = load_task(task)
-    _check_samples(task, samples)
+    if samples < 1:
+        raise ConfigError(f"samples: at least 1 (got {samples})")
+    check_samples(task.metrics, samples)
     if samples > 1 and temperature is None:
         temperature = _SAMPLING_TEMPERATURE
     if resume and output is None:
@@ -124,17 +118,6 @@ def evaluate(
             plain = right
     first = found[controls[0]]
     return first.model_copy(update={"controls": found}) if control == "all" else first
-
-
-def _check_samples(task: TaskConfig, samples: int) -> None:
-    if samples < 1:
-        raise ConfigError(f"samples: at least 1 (got {samples})")
-    for name in task.metrics:  # found out now, and not when everything has been generated
-        match = AT_K.fullmatch(name)
-        if match and int(match[2]) > samples:
-            raise ConfigError(
-                f"metric {name}: needs {match[2]} samples a question, and there is to be {samples}; ask for more samples"
-            )
 
 
 class _Run:
@@ -213,7 +196,8 @@ class _Run:
         if not self.group.first:
             known = self.group.exchange()[0]
             file = SampleFile(folder, settings, self.resume, self.group.rank)
-            file.known = {(question, sample) for question, sample in known}
+            file.known = {(question, sample) for question, sample in known["known"]}
+            file.batching = known["batching"]
             return file
         file = SampleFile(folder, settings, self.resume)
         keys = {self._key(request) for request in self.requests}
@@ -223,43 +207,53 @@ class _Run:
             )
         for request in self.requests:
             file.check_prompt(self._key(request), request.prompt_hash)
-        self.group.exchange(sorted(file.known))
+        self.group.exchange({"known": sorted(file.known), "batching": file.batching})
         return file
 
     def _generate(self, file: SampleFile, decoding: Decoding, progress: bool) -> int | None:
         """Make and judge what is not there yet of this process's share; the most memory that a process needed for it."""
-        model = self.model
-        if self.stops:
-            from latentthought.evaluation.harness.stopping import StoppingModel  # which imports torch
-
-            model = StoppingModel(model, self.tokenizer, self.stops)
-        generator = Generator(model, self.tokenizer, decoding, self.batch_size)
+        generator = Generator(self.model, self.tokenizer, decoding, self.batch_size, self.stops)
         done = {
             (request.index, request.sample) for request in self.requests if self._key(request) in file.known
         }
         group = self.group
-        planned = generator.plan(self.requests, done, group.rank, group.count)
+        backoff = self._backoff(file, generator)
+        planned = plan(self.requests, backoff.size, done, group.rank, group.count)
         label = f"{self.task.name} ({decoding.control})"
         if group.count > 1:
             label += f", process 1 of {group.count}"
-        total = sum(map(len, planned))
+        total = sum(map(len, planned.values()))
         peak = PeakMemory(generator.device)
         # the first process shows its own share, of which the others have as much
         with evaluating(self.model), Progress(label, total, progress and group.first) as bar:
-            for batch in generator.run(self.requests, planned):
+            for batch in generator.run(self.requests, planned, backoff):
                 group.check()
-                judged = [self._judge(request, completion, decoding) for request, completion in batch]
+                judged = [
+                    self._judge(request, completion, generator.text(completion.ids), decoding)
+                    for request, completion in batch
+                ]
                 file.append(judged)
                 bar.add(len(judged), sum(sample.verdict.correct for sample in judged))
         peaks = group.exchange(peak.read() if planned else None)
         return max((bytes_held for bytes_held in peaks if bytes_held), default=None)
 
+    def _backoff(self, file: SampleFile, generator: Generator) -> Backoff:
+        """How many rows go together: as in the run that is resumed, unless another number is asked for now."""
+        # the same for all processes, by the one with the least memory
+        size = min(self.group.exchange(generator.size_for(self.requests)))
+        before = file.batching
+        if before and self.batch_size in (None, before["size"]):
+            backoff = Backoff(before["size"], before["halved"], file.remember)
+        else:
+            backoff = Backoff(size, noted=file.remember)
+        file.remember(backoff.state)
+        return backoff
+
     def _key(self, request: Request) -> tuple[str, int]:
         return self.examples[request.index].id, request.sample
 
-    def _judge(self, request: Request, completion: Completion, decoding: Decoding) -> Sample:
+    def _judge(self, request: Request, completion: Completion, text: str, decoding: Decoding) -> Sample:
         example = self.examples[request.index]
-        text = cut(decode(self.tokenizer, completion.ids), self.stops)
         verdict, scores = judge(text, example, self.task, self.thought_ends)
         found = extractions(text, example, self.task, self.thought_ends, verdict)
         if (

@@ -3,7 +3,8 @@
 A run appends whole batches and can be killed at any moment: a torn last line is cut off when the file is opened again, and
 every whole line counts. Several processes append to a file each (`samples.rank-001.jsonl`, ...); the first one merges them in the
 end, and a resumed run reads them all, whatever the number of its processes. What settings the rows were made under stands
-beside them in `settings.json`, so that a resumed run cannot mix two of them. A file that is being written to is locked.
+beside them in `settings.json`, so that a resumed run cannot mix two of them; how large the batches are stands in `batches.json`
+until all samples are there. A file that is being written to is locked.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from latentthought.errors import ConfigError, DamagedFileError, DataError, Folde
 from latentthought.grading import Extraction, Verdict
 
 SAMPLES, SETTINGS, RESULTS = "samples.jsonl", "settings.json", "results.json"
-_PARTS = "samples.rank-*.jsonl"
+_PARTS, _BATCHES = "samples.rank-*.jsonl", "batches*.json"
 Key = tuple[str, int]
 
 
@@ -105,13 +106,15 @@ class SampleFile:
 
     Opening raises `FolderInUseError` for a folder that holds samples unless `resume`, or that another evaluation writes to, and
     `ConfigError` when a resumed folder was made under other settings. `folder` None keeps the samples in memory only. The first
-    process of a group opens it before the others (`rank` 1, 2, ...), which read nothing and are told what is there: `known`.
+    process of a group opens it before the others (`rank` 1, 2, ...), which read nothing and are told what is there: `known`, and
+    `batching`, the `state` of an interrupted run's `Backoff`.
     """
 
     def __init__(self, folder: Path | None, settings: Mapping[str, Any], resume: bool, rank: int = 0):
         self.folder, self.settings, self.rank = folder, settings, rank
         self.done: dict[Key, Sample] = {}
         self.known: set[Key] = set()
+        self.batching: dict[str, Any] = {}
         self._handle: BinaryIO | None = None
         self._path = folder / (f"samples.rank-{rank:03d}.jsonl" if rank else SAMPLES) if folder else None
         if folder is None or rank:
@@ -127,6 +130,8 @@ class SampleFile:
                     self._read(path)
                     _cut_torn_line(path)
         self.known = set(self.done)
+        if self.known:
+            self.batching = _batching(folder)
 
     def __enter__(self) -> Self:
         return self
@@ -143,6 +148,13 @@ class SampleFile:
                 f"{self.folder}: the prompt of {key[0]!r} has changed since; choose another output folder"
             )
 
+    def remember(self, batching: Mapping[str, Any]) -> None:
+        """Keep how the batches are formed, with the samples that come of it."""
+        self.batching = dict(batching)
+        if self.folder is not None and self._handle is not None and batching:
+            name = f"batches.rank-{self.rank:03d}.json" if self.rank else "batches.json"
+            write_json(self.folder / name, self.batching)
+
     def append(self, samples: Iterable[Sample]) -> None:
         """Add the samples that are not there yet, as one write."""
         new = [sample for sample in samples if sample.key not in self.known]
@@ -154,6 +166,7 @@ class SampleFile:
             self._handle = _locked(self._path)
             if not (self.folder / SETTINGS).is_file():
                 write_json(self.folder / SETTINGS, self.settings, f".rank-{self.rank:03d}.tmp")
+            self.remember(self.batching)
         self._handle.write(_lines(new))
         self._handle.flush()
 
@@ -170,9 +183,8 @@ class SampleFile:
             for path in parts:
                 path.unlink()
         if self.folder is not None:
-            for path in self.folder.glob(
-                "*.tmp"
-            ):  # of a process that was killed between writing and renaming
+            # of a process that was killed between writing and renaming; and what only an unfinished run needs
+            for path in (*self.folder.glob("*.tmp"), *self.folder.glob(_BATCHES)):
                 path.unlink()
         return ordered
 
@@ -261,6 +273,16 @@ def _check_settings(path: Path, settings: Mapping[str, Any]) -> None:
         raise ConfigError(
             f"{path.parent}: cannot resume, the settings differ: {'; '.join(changed)}; choose another output folder"
         )
+
+
+def _batching(folder: Path) -> dict[str, Any]:
+    """How the processes of an interrupted run formed their batches: the size of all, and where it was halved."""
+    states = {path: read_json(path) for path in sorted(folder.glob(_BATCHES))}
+    for path, state in states.items():
+        if not (isinstance(state.get("size"), int) and isinstance(state.get("halved"), list)):
+            raise DamagedFileError(f"{path}: expected the size of batches and where it was halved")
+    halved = sorted(place for state in states.values() for place in state["halved"])
+    return {"size": next(iter(states.values()))["size"], "halved": halved} if states else {}
 
 
 def _cut_torn_line(path: Path) -> None:

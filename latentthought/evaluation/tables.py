@@ -10,19 +10,34 @@ from latentthought.evaluation.results import Results
 from latentthought.evaluation.statistics import Estimate, PairedDifference
 
 
-def render(results: Iterable[Results], title: str | None = None) -> Any:
-    """A rich table: a line per task and control, accuracy with interval, missing answers, costs, difference from `none`."""
-    from rich.markup import escape  # a model or a task may be named [x], which is not a style
+def render(results: Iterable[Results], title: str | None = None, width: int = 120) -> Any:
+    """A rich table: a line per task and control, accuracy with interval, missing answers, costs, difference from `none`.
+
+    Where it would be wider than `width` characters it does without the memory (which the reports have), and then with the
+    intervals below the numbers.
+    """
+    from rich.console import Console
 
     rows = sorted(results, key=lambda row: (row.model, row.task, row.control != "none"))
+    ruler = Console(width=10 * width)
+    for with_memory, folded in ((True, False), (False, False), (False, True)):
+        table = _results_table(rows, title, with_memory, folded)
+        if ruler.measure(table).maximum <= width:
+            break
+    return table
+
+
+def _results_table(rows: Sequence[Results], title: str | None, with_memory: bool, folded: bool) -> Any:
+    from rich.markup import escape  # a model or a task may be named [x], which is not a style
+
     table = plain_table(title)
     # those over several samples have a table of their own: render_samples
     metrics = [name for name in shown_metrics(rows) if "@" not in name]
     several_models = len({row.model for row in rows}) > 1
     compared = any(row.against_none for row in rows)
-    measured = any(row.costs.peak_memory for row in rows)
+    measured = with_memory and any(row.costs.peak_memory for row in rows)
     if several_models:
-        table.add_column("model", overflow="fold")
+        table.add_column("model", overflow="fold", max_width=24)
     table.add_column("task", no_wrap=True)
     table.add_column("control", no_wrap=True)
     headings = [
@@ -35,9 +50,9 @@ def render(results: Iterable[Results], title: str | None = None) -> Any:
         table.add_column(column, justify="right", no_wrap=True)
     for row in rows:
         cells = [escape(row.model)] if several_models else []
-        cells += [escape(row.task), escape(row.control), spanned(row.accuracy)]
-        if compared:
-            cells.append(_lost(row.against_none))
+        intervals = [spanned(row.accuracy), *([_lost(row.against_none)] if compared else [])]
+        cells += [escape(row.task), escape(row.control)]
+        cells += [text.replace(" (", "\n(") if folded else text for text in intervals]
         cells += [percent(row.metrics[name].value) if name in row.metrics else "" for name in metrics]
         cells += [
             str(row.accuracy.n),

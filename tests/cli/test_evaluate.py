@@ -159,6 +159,10 @@ def test_without_a_run_folder_nothing_is_kept(
             ["--task", "file", "--data", "{good}", "--field", "question=qestion"],
             "good.jsonl, line 1: no field 'qestion'; did",
         ),
+        (
+            ["--task", "file", "--data", "{good}", "--field", "questoin=question"],
+            "fields: unknown name 'questoin'. Did you mean question?",
+        ),
         (["--task", "file", "--data", "{bad_json}"], "bad_json.jsonl, line 2: not valid JSON"),
         (["--task", "{bad_key}"], "bad_key.yaml: metrix: unknown key; did you mean metrics?"),
         (["--task", "{no_version}"], "no_version.yaml: version: required, and missing"),

@@ -132,6 +132,24 @@ def test_one_line_of_what_is_wrong(
     assert not output.exists()
 
 
+def test_again_by_killable_workers(
+    says: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A completion that defeats the grader costs its own verdict: here, whatever is graded takes longer than there is time."""
+    from latentthought.grading.workers import pool
+    from tests.judged import answered, saved
+
+    samples = answered([0, 1, 2, 3], 4, task="gsm8k")
+    folder = saved(tmp_path / "run", samples)
+    assert "0 of 4 verdicts changed" in says(str(folder))
+    monkeypatch.setattr(pool.GradingPool.__init__, "__defaults__", (1, 1e-6, 1024, 65536))
+    said = says(str(folder), "--output", str(tmp_path / "again"))
+    assert "4 of 4 verdicts changed" in said
+    rows = [json.loads(line) for line in (tmp_path / "again/samples.jsonl").read_text().splitlines()]
+    assert {row["verdict"]["status"] for row in rows} == {"ungradable"}
+    assert all("no verdict within" in row["verdict"]["reason"] for row in rows)
+
+
 def test_again_without_the_rows_of_the_clues(
     says: Callable[..., str], trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,41 @@ def test_quickstart_smoke(
         assert (run / figure).is_file()
     assert "<script" not in (run / "report.html").read_text()
     assert (run / "arms/removal/model/config.json").is_file()
+
+
+def test_an_arm_that_emits_nothing_is_scored_like_any_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`evaluate` ends with its exit code and all results; the arm keeps the word, and another failure stays one."""
+    from latentthought.cli.arms import Arm, Crew
+    from latentthought.errors import LatentThoughtError
+    from tests.judged import judged, result
+
+    arm = Arm("removal", tmp_path / "removal", tmp_path / "recipe.yaml")
+    folder = arm.folder / "results/hops/none"
+    folder.mkdir(parents=True)
+    said = "import sys; print('latentthought: error: hops: ...'); sys.exit(2)"
+    wait = Crew._wait
+    monkeypatch.setattr(
+        Crew, "_wait", lambda crew, command, *rest: wait(crew, [command[0], "-c", said], *rest)
+    )
+    crew = Crew(1, False, 4)
+    with pytest.raises(LatentThoughtError, match=r"arm removal.*ended with exit code 2"):
+        crew.score(arm)
+    for texts, silent in ((["", " "], True), (["", "3"], False)):
+        samples = [sample for n, text in enumerate(texts) for sample in judged(str(n), "3", text)]
+        found = result(samples).model_copy(update={"task": "hops"})
+        found.save(folder)
+        lines = [json.dumps(sample.to_row()) + "\n" for sample in samples]
+        (folder / "samples.jsonl").write_text("".join(lines))
+        (folder.parent / "report.md").write_text("")
+        arm.remark = ""
+        if silent:
+            crew.score(arm)
+            assert arm.remark.startswith("removal: the model emits nothing")
+        else:
+            with pytest.raises(LatentThoughtError):
+                crew.score(arm)
 
 
 def test_a_failing_arm_is_shown(

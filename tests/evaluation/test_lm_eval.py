@@ -23,7 +23,7 @@ from latentthought.errors import ConfigError, UnsupportedError
 from latentthought.evaluation import evaluate, load_task
 from latentthought.evaluation.harness.arguments import GenerationRequest, open_model
 from latentthought.evaluation.harness.likelihood import LikelihoodScorer, Pair
-from latentthought.evaluation.harness.stopping import UntilStrings
+from latentthought.evaluation.stopping import UntilStrings
 from latentthought.model.policy import ThoughtPolicy
 from latentthought.resources import list_tasks, lm_eval_folder
 from tests.evaluation.conftest import small_model
@@ -409,6 +409,67 @@ def test_rows_and_scores_are_those_of_the_task(rows: ExampleSet, tmp_path: Path)
     ]
     assert doc["prompt"] == "Q 1 + 1?\nAnswer choices:\nA) 1\nB) 2"
     assert score(doc, ["The answer is B<e>The answer is A"]) == {"accuracy": 0.0}
+
+
+@pytest.mark.parametrize("name", ["hops", "prosqa"])
+def test_steps_and_clues_travel_with_the_row(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Consistency in lm-eval is that of our own judge: a made-up way to the right answer is seen."""
+    from latentthought.data.example import Example
+    from latentthought.evaluation import tasks
+    from latentthought.evaluation.harness.tasks import rows as rows_of
+    from latentthought.evaluation.harness.tasks import score
+
+    load = tasks.load_examples
+    monkeypatch.setattr(tasks, "load_examples", lambda config, **_: load(config.replace(limit=4), smoke=True))
+    docs = rows_of(name)["test"]
+    declared = {
+        entry["metric"]
+        for entry in yaml.safe_load((lm_eval_folder() / f"{name}.yaml").read_text())["metric_list"]
+    }
+    assert declared == {"accuracy", "consistency"}
+    for doc in docs:
+        row = Example.from_row(json.loads(doc["row"]), "here")
+        assert row.steps
+        way = "\n".join(row.steps)
+        assert score(doc, [f"{way}\n### {doc['answer']}"]) == {"accuracy": 1.0, "consistency": 1.0}
+        wrong = (
+            "Every zumpus is a zumpus." if name == "prosqa" else f"{doc['question'][0]} {doc['question'][0]}"
+        )
+        assert score(doc, [f"{wrong}\n### {doc['answer']}"]) == {"accuracy": 1.0, "consistency": 0.0}
+        assert score(doc, [""]) == {"accuracy": 0.0, "consistency": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ("few_shot: {count: 2}", "task sums: its few_shot examples are not carried over to lm-eval"),
+        ("chat: true", "task sums: lm-eval applies chat templates itself.*--apply_chat_template"),
+        ("default_format: {chat: true}", "lm-eval applies chat templates itself"),
+        ("format: {chat: true}", "lm-eval applies chat templates itself"),
+    ],
+)
+def test_what_lm_eval_would_prompt_otherwise_is_refused(
+    more: str, message: str, local_task: Path, tmp_path: Path
+) -> None:
+    from latentthought.evaluation.harness.tasks import rows as rows_of
+
+    file = tmp_path / "sums.yaml"
+    file.write_text((local_task / "sums.yaml").read_text() + more + "\n")
+    with pytest.raises(UnsupportedError, match=message):
+        rows_of(str(file))
+    chat = {"chat": True}
+    if more != "default_format: {chat: true}":
+        with pytest.raises(UnsupportedError, match=message):
+            rows_of(str(file), prompt_format=chat)
+    assert len(rows_of(str(local_task / "sums.yaml"), prompt_format=chat)["test"]) == 10
+
+
+def test_a_forgotten_chat_template_is_said_once(wrapped, tokenizer, monkeypatch, caplog) -> None:
+    wrapped.model.config.prompt_format = {"chat": True}
+    asked = requests(("1 + 1", {"max_gen_toks": 1}))
+    for _ in range(2):
+        wrapped.generate_until(asked, disable_tqdm=True)
+    assert caplog.text.count("give --apply_chat_template") == 1
 
 
 @pytest.fixture(scope="session")

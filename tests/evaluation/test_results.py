@@ -46,6 +46,37 @@ def test_single_samples() -> None:
     assert memory(found["costs"].peak_memory) == "2.0 GiB"
 
 
+def test_a_table_is_no_wider_than_the_terminal() -> None:
+    """First it does without the memory, then the intervals go below their numbers; no number is cut."""
+    from rich.console import Console
+
+    from latentthought.evaluation.statistics import paired_difference
+
+    found = result(answered([0, 1, 2], 10)).dump()
+    found |= {
+        "task": "knights",
+        "metrics": {"cell_accuracy": found["accuracy"], "consistency": found["accuracy"]},
+    }
+    found["costs"] |= {"tokens": 1024.5, "milliseconds": 12345.6, "peak_memory": 2**36}
+    lost = paired_difference({n: [1.0] for n in range(9)}, {n: [n % 2] for n in range(9)})
+    rows = [
+        Results.parse(found),
+        Results.parse({**found, "control": "no-thought", "against_none": lost.dump()}),
+    ]
+    for width, parts in (
+        (200, ["64.0 GiB", "30.0 % (10.8 to 60.3)"]),
+        (130, ["30.0 % (10.8 to 60.3)"]),
+        (120, ["30.0 %", "(10.8 to 60.3)"]),
+    ):
+        console = Console(width=width, record=True)
+        console.print(render(rows, width=width))
+        said = console.export_text()
+        assert max(map(len, said.splitlines())) <= width
+        assert all(part in said for part in [*parts, "12345.6", "1024.5", "no-thought"])
+        assert ("64.0 GiB" in said) == (width == 200)
+        assert "…" not in said
+
+
 def test_several_samples() -> None:
     """Against a walk over all pairs of three samples."""
     questions = {

@@ -11,13 +11,41 @@ import torch
 
 from latentthought.data.example import Example, ExampleSet
 from latentthought.errors import ConfigError, FolderInUseError, UnsupportedError
-from latentthought.evaluation import TaskConfig, evaluate, find_results, read_samples, render, render_groups
-from latentthought.evaluation.generation import Request, batches, controls_for
+from latentthought.evaluation import (
+    TaskConfig,
+    evaluate,
+    find_results,
+    generation,
+    read_samples,
+    render,
+    render_groups,
+)
+from latentthought.evaluation.decoding import Decoding, controls_for, overhead
+from latentthought.evaluation.generation import Generator, Request, batches
 from latentthought.evaluation.results import Results
+from latentthought.evaluation.samples import SampleFile
+from latentthought.model.policy import ThoughtPolicy
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "samples.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL."""
+
+
+def cramped(model: Any, limits: list[int]) -> Any:
+    """A real model whose memory runs out at more rows than `limits[0]`; `limits` may change meanwhile."""
+    plain = model.generate
+
+    def generate(input_ids: torch.Tensor, **arguments: Any) -> Any:
+        if len(input_ids) > limits[0]:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
+        return plain(input_ids, **arguments)
+
+    model.generate = generate
+    return model
 
 
 def untimed(folder: Path) -> list[dict[str, Any]]:
@@ -85,7 +113,7 @@ def test_other_words_for_it(scripted: Any, options: dict[str, Any], monkeypatch:
 
     monkeypatch.setattr(scripted, "generate", generate)
     assert evaluate(scripted, **options, batch_size=10).accuracy.n == 10
-    assert [call["rows"] for call in scripted.calls] == [2, 2, 1, 2, 2, 1]
+    assert [call["rows"] for call in scripted.calls] == [2, 2, 2, 2, 2]
     words.append("CUDA error: device-side assert triggered")
     with pytest.raises(RuntimeError, match="device-side"):
         evaluate(scripted, **options)
@@ -277,6 +305,134 @@ def test_killed_and_resumed_sampling(latent_model: Any, options: dict[str, Any],
     torch.manual_seed(123)
     evaluate(latent_model, **settings, output=tmp_path / "killed", resume=True)
     assert untimed(killed) == untimed(whole)
+
+
+@pytest.mark.parametrize("kept", [1, 9, 16])
+@pytest.mark.parametrize("batch_size", [None, 8])
+def test_resumed_after_memory_ran_out(
+    latent_model: Any, options: dict[str, Any], tmp_path: Path, kept: int, batch_size: int | None
+) -> None:
+    """The sizes of the batches are remembered: what is drawn in a batch depends on who is in it, and the resumed run has
+    more memory."""
+    settings = {**options, "samples": 2, "batch_size": batch_size, "temperature": 1.0}
+    limits = [4]
+    cramped(latent_model, limits)
+    for name in ("whole", "killed"):
+        evaluate(latent_model, **settings, output=tmp_path / name)
+    whole, killed = (tmp_path / name / "results" / "sums" / "none" for name in ("whole", "killed"))
+    names = ["results.json", "samples.jsonl", "settings.json"]
+    assert sorted(path.name for path in whole.iterdir()) == names, "nothing is left behind"
+
+    # the same again up to a kill, with what stands in the folder then
+    for path in killed.iterdir():
+        path.unlink()
+    append = SampleFile.append
+    with pytest.MonkeyPatch.context() as patch:
+
+        def limited(file: SampleFile, samples: Any) -> None:
+            append(file, samples)
+            if len(file.known) >= kept:
+                raise Killed
+
+        patch.setattr(SampleFile, "append", limited)
+        with pytest.raises(Killed):
+            evaluate(latent_model, **settings, output=tmp_path / "killed", resume=True)
+    assert (killed / "batches.json").is_file()
+    written = (killed / "samples.jsonl").read_bytes()
+    (killed / "samples.jsonl").write_bytes(written[:-30])  # and a line was torn
+    limits[0] = 100
+    evaluate(latent_model, **settings, output=tmp_path / "killed", resume=True)
+    assert untimed(killed) == untimed(whole)
+    assert sorted(path.name for path in killed.iterdir()) == names
+
+
+def test_another_batch_size_may_be_asked_for(scripted: Any, options: dict[str, Any], tmp_path: Path) -> None:
+    evaluate(scripted, **options, output=tmp_path, batch_size=4)
+    folder = tmp_path / "results" / "sums" / "none"
+    (folder / "samples.jsonl").write_bytes(
+        b"".join((folder / "samples.jsonl").read_bytes().splitlines(keepends=True)[:4])
+    )
+    (folder / "batches.json").write_text('{"size": 4, "halved": [[0, 0, 2]]}')
+    scripted.calls.clear()
+    evaluate(scripted, **options, output=tmp_path, batch_size=3, resume=True)
+    assert [call["rows"] for call in scripted.calls] == [3, 3, 1], "the first three were whole"
+
+
+def test_rows_that_fit_into_a_gpu(scripted: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from types import SimpleNamespace
+
+    from latentthought.evaluation import models
+
+    free = [0]
+    monkeypatch.setattr(models, "_free_memory", lambda device: free[0] if device == "cuda:0" else None)
+    shape = {"num_hidden_layers": 3, "hidden_size": 64, "num_attention_heads": 8, "num_key_value_heads": 2}
+    model = SimpleNamespace(config=SimpleNamespace(**shape), dtype=torch.bfloat16)
+    each = 2 * 3 * 2 * 8 * 2  # keys and values, layers, heads, their width, bytes
+    for rows, found in ((0, 1), (1, 1), (2, 2), (63, 32), (64, 64), (10**6, 512)):
+        free[0] = 2 * rows * each * 100
+        assert models.automatic_batch_size(model, "cuda:0", 100) == found
+    assert models.automatic_batch_size(scripted, "cuda:0", 100) == 128, (
+        "a model that does not say how large it is"
+    )
+    assert models.automatic_batch_size(model, "cpu", 100) == 32
+
+
+def test_the_batch_size_counts_prompt_thoughts_and_answer(
+    thinker: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr(
+        generation, "automatic_batch_size", lambda model, device, positions: asked.append(positions) or 2
+    )
+    requests = [Request(index, 0, [1] * (3 + index)) for index in range(3)]
+    generator = Generator(thinker, tokenizer, Decoding(max_new_tokens=7))
+    assert generator.size_for(requests) == 2
+    assert Generator(thinker, tokenizer, Decoding(7), batch_size=5).size_for(requests) == 5
+    assert asked == [5 + 2 + 7]
+
+
+@pytest.mark.parametrize(
+    ("thoughts", "options", "taken"),
+    [
+        (None, {}, 2 + 2),
+        (5, {}, 5 + 2),
+        (0, {}, 0),
+        ("auto", {}, 2 * 2 + 2),
+        (ThoughtPolicy(kind="settled", maximum=9), {}, 9 + 2),
+        (3, {"hybrid": True}, 0),
+    ],
+)
+def test_the_room_that_thoughts_leave(
+    latent_model: Any, tokenizer: Any, thoughts: Any, options: dict[str, Any], taken: int
+) -> None:
+    """Positions: as `generate` lays them out, so the answer is as long as the context allows and not a token longer."""
+    decoding = Decoding(max_new_tokens=1000, thoughts=thoughts, options=options)
+    assert overhead(latent_model, decoding) == taken
+    assert Generator(latent_model, tokenizer, decoding)._room(Request(0, 0, [5] * 20)) == 128 - 20 - taken
+
+
+def test_no_room_for_delimiters_that_are_not_there(latent_model: Any) -> None:
+    latent_model.thought = latent_model.thought.replace(start_token_id=None)
+    assert overhead(latent_model, Decoding(4)) == 2 + 1
+    latent_model.thought = latent_model.thought.replace(end_token_id=None)
+    assert overhead(latent_model, Decoding(4)) == 2
+    assert overhead(latent_model, Decoding(4, mix_ratio=0.5)) == 0
+
+
+def test_stops_count_behind_written_reasoning(latent_model: Any, tokenizer: Any) -> None:
+    """Mixed decoding writes its reasoning, which may hold any text."""
+    text = "1 + 1 <|end-thought|> 7 + 1"
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    mixed = Generator(latent_model, tokenizer, Decoding(9, mix_ratio=0.5), stops=["+"])
+    assert mixed.text(ids).replace(" ", "") == "1+1<|end-thought|>7"
+    plain = Generator(latent_model, tokenizer, Decoding(9), stops=["+"])
+    assert plain.text(ids).strip() == "1"
+
+
+def test_thoughts_that_are_no_number(latent_model: Any, options: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="thoughts: a number"):
+        evaluate(latent_model, **options, thoughts="many", output=tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_plain_huggingface_model(latent_model: Any, options: dict[str, Any]) -> None:

@@ -56,6 +56,11 @@ class Source(ABC):
     def smoke_rows(self, n: int, seed: int) -> list[dict[str, Any]]:
         """`n` small made-up rows in this source's own raw format, the same for the same seed."""
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every name that is read of a row, where they are known: a field map may name no other. () for any."""
+        return ()
+
     def left_out(self, row: Mapping[str, Any]) -> str | None:
         """Why a well-formed row is not wanted under these options, or None. Such rows are counted, never an error."""
         return None

@@ -58,6 +58,11 @@ class SourceConfig(Config):
             raise ValueError(
                 f"source {self.source!r} makes its own rows and takes no path or fields; to read a file, say source: file"
             )
+        for name in self.fields:
+            if source.names and name not in source.names:
+                raise ValueError(
+                    f"fields: {unknown('name', name, source.names)} (a column to keep stands in options.meta too)"
+                )
         return self
 
 

@@ -29,6 +29,10 @@ class File(Source):
     name = "file"
     Options = FileOptions
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        return ("question", "answer", "id", "steps", "solution", "messages", "meta", *self.options.meta)
+
     def parse(self, row: Mapping[str, Any], where: str) -> Example:
         steps = row.get("steps")
         if isinstance(steps, str) and self.options.steps != "lines":

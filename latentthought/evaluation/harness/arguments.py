@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from latentthought.errors import ConfigError
-from latentthought.evaluation.generation import is_latent
+from latentthought.evaluation.decoding import is_latent
+from latentthought.evaluation.models import default_batch_size
 
 _MAXIMUM_NAMES = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
-_BATCH = {"cpu": 32, "cuda": 128}
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def open_tokenizer(given: Any, found: Any) -> Any:
 def first_batch_size(given: int | str | None, most: int | None, device: str) -> int:
     """`batch_size`, or for `auto` (lm-eval also writes `auto:N`) where to begin before memory runs out."""
     if given is None or str(given).partition(":")[0] == "auto":
-        return int(most or _BATCH.get(device, 32))
+        return int(most or default_batch_size(device))
     if not str(given).isdigit() or int(given) < 1:
         raise ConfigError(f"batch_size: a number of rows from 1, or auto (got {given!r})")
     return int(given)

@@ -3,15 +3,15 @@
 The thoughts are those that `generate` would have before its first word: of the same context, as many, made in the same way.
 A row without thoughts is scored as any causal language model scores it: no delimiters either, one pass.
 
-Rows are sorted by length, longest first, so that a batch that does not fit fails at once; it is then halved, and stays
-halved. The answers of a multiple choice share their context, so a batch thinks once a context and copies the cache; rows that
-differ in their last token only (A, B, C, D) share the pass as well. The head runs on scored positions alone, in chunks.
+Rows are sorted by length, longest first, so that a batch that does not fit fails at once (evaluation/backoff.py). The answers
+of a multiple choice share their context, so a batch thinks once a context and copies the cache; rows that differ in their last
+token only (A, B, C, D) share the pass as well. The head runs on scored positions alone, in chunks.
 Rejected: `forward` with a thought mask (exact too, and what the tests compare with: it would think once a row).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -19,10 +19,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from latentthought.errors import ConfigError, LatentThoughtError, UnsupportedError
+from latentthought.errors import ConfigError, UnsupportedError
+from latentthought.evaluation.backoff import Backoff
+from latentthought.evaluation.models import positions_taken
 from latentthought.model.backbone import positions_of
 from latentthought.model.controls import controlled_thoughts
-from latentthought.model.policy import Budget, Perturbation, ThoughtPolicy, ThoughtSampling, read_thoughts
+from latentthought.model.policy import Perturbation, ThoughtSampling, read_thoughts
 from latentthought.model.scoring import CHUNK_ELEMENTS
 from latentthought.model.think import Prompt
 
@@ -90,8 +92,8 @@ class LikelihoodScorer:
         if self.overhead:  # rows of one context side by side
             rows = sorted(members, key=lambda row: (-len(row.context), row.context, -len(row.fed)))
         else:
-            rows = sorted(members, key=lambda row: (-len(row.context) - len(row.fed), row))
-        for batch, final, starts in halving(rows, self.batch_size, self._states):
+            rows = sorted(members, key=lambda row: (-_length(row), row))
+        for batch, (final, starts) in Backoff(self.batch_size).run(rows, self._states, _length):
             places = [place for row in batch for place in members[row]]
             owners = [index for index, row in enumerate(batch) for _ in members[row]]
             yield places, self._read_off(final, starts, owners, [fitted[p].continuation for p in places])
@@ -121,7 +123,10 @@ class LikelihoodScorer:
         ids = self._padded(contexts, width, left=True)
         lengths = torch.tensor([len(context) for context in contexts], device=ids.device)
         mask = (torch.arange(width, device=ids.device) >= width - lengths[:, None]).long()
-        budget = _budget(self.model, self.thoughts, len(contexts))
+        trained = self.model.thought
+        budget = read_thoughts(
+            self.thoughts, len(contexts), trained.thoughts, trained.end_token_id is not None
+        )
         still = Perturbation(ThoughtSampling(), ids.device)
         thought = controlled_thoughts(self.model, Prompt.read(ids, mask), budget, self.control, still)
         known = {context: index for index, context in enumerate(contexts)}
@@ -178,41 +183,5 @@ class LikelihoodScorer:
         ]
 
 
-def positions_taken(model: Any, thoughts: Any) -> int:
-    """Positions that thoughts (None: as trained) and their delimiters take at most; 0 where there are none."""
-    budget = _budget(model, thoughts, 1)
-    most = budget.maximum if isinstance(budget, ThoughtPolicy) else budget[0]
-    delimiters = sum(
-        token is not None for token in (model.thought.start_token_id, model.thought.end_token_id)
-    )
-    return most + delimiters if most else 0
-
-
-def _budget(model: Any, thoughts: Any, rows: int) -> Budget:
-    return read_thoughts(thoughts, rows, model.thought.thoughts, model.thought.end_token_id is not None)
-
-
-def halving(
-    rows: Sequence[Row], size: int, work: Callable[[Sequence[Row]], tuple[Tensor, list[int]]]
-) -> Iterator[tuple[Sequence[Row], Tensor, list[int]]]:
-    """`work` on slices of `size` rows, in order; where memory runs out, on half as many from there on."""
-    start = 0
-    while start < len(rows):
-        batch = rows[start : start + size]
-        try:
-            made = work(batch)
-        except (torch.OutOfMemoryError, RuntimeError) as error:
-            if not isinstance(error, torch.OutOfMemoryError) and "out of memory" not in str(error).lower():
-                raise
-            made = None
-        if made is None:  # outside of the handler, so that the traceback no longer holds the tensors
-            if len(batch) == 1:
-                raise LatentThoughtError(
-                    f"out of memory with a batch of one row ({len(batch[0].context) + len(batch[0].fed)} tokens)"
-                )
-            size = max(1, len(batch) // 2)
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-            continue
-        start += len(batch)
-        yield batch, *made
+def _length(row: Row) -> int:
+    return len(row.context) + len(row.fed)

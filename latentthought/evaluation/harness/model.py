@@ -14,17 +14,19 @@ from functools import cache
 from typing import Any, Self
 
 from latentthought.errors import ConfigError, require_extra, unknown
-from latentthought.evaluation.generation import Decoding, Generator, Request, context_of
+from latentthought.evaluation.decoding import Decoding, overhead
+from latentthought.evaluation.generation import Generator, Request
 from latentthought.evaluation.harness.arguments import (
     GenerationRequest,
     first_batch_size,
     open_model,
     open_tokenizer,
 )
-from latentthought.evaluation.harness.likelihood import LikelihoodScorer, Pair, positions_taken
+from latentthought.evaluation.harness.likelihood import LikelihoodScorer, Pair
 from latentthought.evaluation.harness.processes import Processes
-from latentthought.evaluation.harness.stopping import StoppingModel, after_last
 from latentthought.evaluation.harness.tokens import HarnessTokens
+from latentthought.evaluation.models import context_of
+from latentthought.evaluation.stopping import after_last
 
 _LOG = logging.getLogger(__name__)
 _DEFAULT_CONTEXT = 2048
@@ -187,6 +189,7 @@ class HarnessModel(HarnessTokens):
 
     def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
         """Completions up to the first stop string; what a model wrote before its end-of-thought token is left out."""
+        self._look_at_the_prompts()
         groups: dict[str, list[int]] = {}
         for place, request in enumerate(requests):
             key = json.dumps(request.args[1], sort_keys=True, default=str)
@@ -202,19 +205,19 @@ class HarnessModel(HarnessTokens):
                     bar.update(1)
         return texts
 
+    def _look_at_the_prompts(self) -> None:
+        """Say once that prompts are not what the model was trained with, where that can be told."""
+        trained = getattr(self.model.config, "prompt_format", None) or {}
+        if trained.get("chat") and not self._templated:
+            _LOG.warning("this model was trained with its chat template: give --apply_chat_template")
+        self._templated = True
+
     def _complete(self, prompts: Sequence[list[int]], wanted: GenerationRequest) -> Iterator[tuple[int, str]]:
         """(place, completion) of prompts under one set of settings, longest prompt first."""
         import torch
 
         options = dict(wanted.options)
         thoughts, mix_ratio = options.pop("thoughts", self.thoughts), options.pop("mix_ratio", self.mix_ratio)
-        thought = self.model.thought
-        mixed = thought.mix_ratio if mix_ratio is None and thoughts is None else mix_ratio
-        model = self.model
-        if wanted.until:
-            model = StoppingModel(
-                model, self.tokenizer, wanted.until, thought.end_token_id if mixed else None
-            )
         decoding = Decoding(
             max_new_tokens=wanted.max_new_tokens,
             thoughts=thoughts,
@@ -224,17 +227,18 @@ class HarnessModel(HarnessTokens):
             seed=torch.initial_seed(),  # lm-eval's --seed
             options=options,
         )
-        overhead = 0 if mixed else positions_taken(model, thoughts)
-        room = self.max_length - wanted.max_new_tokens - overhead
+        taken = overhead(self.model, decoding)
+        room = self.max_length - wanted.max_new_tokens - taken
         if room < 1:
             raise ConfigError(
-                f"max_gen_toks: {wanted.max_new_tokens} new tokens and {overhead} for thoughts leave no room for a prompt "
+                f"max_gen_toks: {wanted.max_new_tokens} new tokens and {taken} for thoughts leave no room for a prompt "
                 f"in a context of {self.max_length}"
             )
         asked = [Request(index, 0, prompt[-room:]) for index, prompt in enumerate(prompts)]
-        for batch in Generator(model, self.tokenizer, decoding, self.batch_size).run(asked):
+        generator = Generator(self.model, self.tokenizer, decoding, self.batch_size, wanted.until)
+        for batch in generator.run(asked):
             for request, completion in batch:
-                ids = after_last(list(completion.ids), thought.end_token_id)
+                ids = after_last(list(completion.ids), self.model.thought.end_token_id)
                 yield request.index, wanted.cut(self.tokenizer.decode(ids, skip_special_tokens=True))
 
     def _bar(self, total: int, label: str, hidden: bool) -> Any:

@@ -73,6 +73,10 @@ def rows(
     if config.few_shot.wanted:
         raise UnsupportedError(f"task {config.name}: its few_shot examples are not carried over to lm-eval")
     form = config.format_for(SimpleNamespace(config=SimpleNamespace(prompt_format=prompt_format)))
+    if form.chat and (prompt_format is None or config.chat or config.format is not None):
+        raise UnsupportedError(
+            f"task {config.name}: lm-eval applies chat templates itself: leave chat out, and give --apply_chat_template"
+        )
     return {
         "test": Dataset.from_list(
             [

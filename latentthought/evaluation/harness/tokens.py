@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from latentthought.errors import ConfigError
-from latentthought.evaluation.harness.likelihood import positions_taken
+from latentthought.evaluation.models import positions_taken
 
 
 class HarnessTokens:
@@ -17,6 +17,8 @@ class HarnessTokens:
     add_bos_token: bool | None
     chat_template_args: dict[str, Any]
     _prefix_token_id: int | None
+    # whether lm-eval has asked for the chat template
+    _templated = False
 
     @property
     def eot_token_id(self) -> int:
@@ -47,6 +49,7 @@ class HarnessTokens:
             continue_final_message=not add_generation_prompt,
             **self.chat_template_args,
         )
+        self._templated = True
         trained = getattr(self.model.config, "prompt_format", None) or {}
         return str(text).removesuffix(trained.get("chat_drop", "") if add_generation_prompt else "")
 

@@ -43,22 +43,11 @@ class UntilStrings:
         return row[-self.reach :]
 
 
-class StoppingModel:
-    """A model whose `generate` also stops at strings; everything else is the model's own."""
+def until(tokenizer: Any, stops: Sequence[str], width: int, opened_by: int | None = None) -> Any:
+    """`stopping_criteria` for transformers' `generate` (see `UntilStrings`)."""
+    from transformers import StoppingCriteriaList
 
-    def __init__(self, model: Any, tokenizer: Any, until: Sequence[str], opened_by: int | None = None):
-        self._model, self._tokenizer = model, tokenizer
-        self._until, self._opened_by = until, opened_by
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._model, name)
-
-    def generate(self, input_ids: Tensor, **arguments: Any) -> Any:
-        """`model.generate`, with the strings among its stopping criteria."""
-        from transformers import StoppingCriteriaList
-
-        stop = UntilStrings(self._tokenizer, self._until, input_ids.shape[1], self._opened_by)
-        return self._model.generate(input_ids, stopping_criteria=StoppingCriteriaList([stop]), **arguments)
+    return StoppingCriteriaList([UntilStrings(tokenizer, stops, width, opened_by)])
 
 
 def after_last(ids: list[int], token: int | None) -> list[int]:
