@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from latentthought.cli.parser import Parser
+from latentthought.errors import MissingFileError
 
 DESCRIPTION = (
     "The paired differences between two runs, task by task: accuracy, and what else both measured (pass@k, maj@k, ...), each\n"
@@ -30,6 +31,7 @@ def run(args: argparse.Namespace) -> int:
     output = Path(args.output) if args.output else None
     if output:
         check_format(output)
+        _require_folder(output)
     comparisons = compare(args.run_a, args.run_b)
     if args.json:
         print(to_json(comparisons))
@@ -42,3 +44,17 @@ def run(args: argparse.Namespace) -> int:
         if not args.json:  # standard output is the JSON then, and nothing else
             print(f"written to {written}")
     return 0
+
+
+def _require_folder(output: Path) -> None:
+    """Raise `UserError` unless the folder of `output` is there or can be made below another that is.
+
+    The root of the file system is none of those: a path that begins there is a slip, or a disk that is not mounted.
+    """
+    from latentthought.cli.folders import require_writable
+
+    folder = output.parent
+    missing = [part for part in (folder, *folder.parents) if not part.exists()]
+    if missing and folder.is_absolute() and missing[-1].parent == Path(folder.anchor):
+        raise MissingFileError(f"--output {output}: no such folder: {folder}")
+    require_writable(folder)

@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from latentthought.cli.folders import require_writable
 from latentthought.cli.models import MODEL_HELP, add_model_options, load
 from latentthought.cli.outcome import finish, show, with_contamination
 from latentthought.cli.parser import (
@@ -36,7 +37,7 @@ What accuracy is left under them was not the thoughts' doing."""
 EPILOG = """examples:
   latentthought evaluate runs/my-run --task gsm8k --limit 200
   latentthought evaluate runs/my-run --task prosqa --control all
-  latentthought evaluate owner/model --task math500 chat=true few_shot.count=4 --output results/their-model
+  latentthought evaluate owner/model --task gsm8k chat=true few_shot.count=4 --output results/their-model
   latentthought evaluate runs/my-run --task file --data rows.jsonl --field question=problem --field answer=gold.value
   latentthought evaluate runs/my-run --suite logic --samples 8
   torchrun --nproc-per-node 4 -m latentthought evaluate runs/my-run --task gsm8k"""
@@ -119,21 +120,20 @@ def _run(args: argparse.Namespace, group: Group) -> None:
         raise MissingFileError(f"--data {args.data}: no such file")
     tasks = _tasks(args)  # a mistyped name should not wait for a model to load
     from latentthought.cli.training_rows import training_rows
-    from latentthought.evaluation.tasks import load_data
     from latentthought.model.loading import locate
 
-    locate(args.model)
-
-    limit = args.limit or (16 if args.smoke else None)
-    rows = [load_data(task, None, limit, seed=args.seed, smoke=args.smoke) for task in tasks]
-    training = training_rows(args.train_data) if args.train_data and group.first else ()
-    loaded = load(args.model, args.device or group.device, args.dtype)
-    output = Path(args.output) if args.output else loaded.run
+    _, run = locate(args.model)
+    output = Path(args.output) if args.output else run
     if output is None and (args.resume or group.count > 1):
         why = "--resume" if args.resume else "an evaluation by several processes"
         raise UsageError(f"{why} needs --output DIR: MODEL is not a run folder, so its results are not kept")
-    if output is not None and not args.resume and group.first:
-        _require_free(args, tasks, output)
+    if output is not None and group.first:
+        require_writable(output, "--output" if args.output else "the run folder")
+        if not args.resume:
+            _require_free(args, tasks, output)
+    training = training_rows(args.train_data) if args.train_data and group.first else ()
+    rows = [_rows(args, task) for task in tasks]
+    loaded = load(args.model, args.device or group.device, args.dtype)
     group.exchange()
     with ExitStack() as stack:
         folder = output or Path(stack.enter_context(TemporaryDirectory(prefix="latentthought-")))
@@ -150,6 +150,19 @@ def _run(args: argparse.Namespace, group: Group) -> None:
             finish(found, suite, folder, kept=output is not None, smoke=args.smoke)
 
 
+def _rows(args: argparse.Namespace, task: TaskConfig) -> ExampleSet:
+    """The rows of a task, and all that can be wrong with it beside the model, which may take minutes to load."""
+    from latentthought.evaluation.measures import check_samples
+    from latentthought.evaluation.tasks import load_data, require_groups
+
+    check_samples(task.metrics, args.samples)
+    limit = args.limit or (16 if args.smoke else None)
+    examples = load_data(task, None, limit, seed=args.seed, smoke=args.smoke)
+    require_groups(task, examples)
+    task.few_shot.draw(task.data, seed=args.seed, smoke=args.smoke)
+    return examples
+
+
 def _require_free(args: argparse.Namespace, tasks: list[TaskConfig], output: Path) -> None:
     """Refuse folders that are in use before hours are spent on the tasks in front of them."""
     from latentthought.evaluation.results import result_folder
@@ -163,8 +176,11 @@ def _require_free(args: argparse.Namespace, tasks: list[TaskConfig], output: Pat
 def _tasks(args: argparse.Namespace) -> list[TaskConfig]:
     """The tasks that are asked for, with what the command line changes in them."""
     from latentthought.evaluation.suites import SuiteConfig, load_suite
+    from latentthought.resources import list_suites, list_tasks
 
-    if bool(args.task) == bool(args.suite):
+    if args.task and args.suite:
+        raise UsageError(f"--task {args.task} and --suite {args.suite}: give one of them, not both")
+    if not (args.task or args.suite):
         raise UsageError(
             "say what to evaluate on: --task NAME or --suite NAME (latentthought tasks lists them)"
         )
@@ -174,10 +190,18 @@ def _tasks(args: argparse.Namespace) -> list[TaskConfig]:
             raise UsageError(
                 f"unexpected argument {text!r}: after the model come KEY=VALUE changes and --options"
             )
+    tasks_known, suites_known = list_tasks(), list_suites()
     if args.suite:
+        if args.suite in tasks_known and args.suite not in suites_known:
+            raise UsageError(f"--suite {args.suite}: this is a task; give it as --task {args.suite}")
         suite = load_suite(args.suite)
     else:
         names = [name.strip() for name in args.task.split(",")]
+        for name in names:
+            if not name:
+                raise UsageError(f"--task {args.task!r}: a name between the commas is empty")
+            if name in suites_known and name not in tasks_known:
+                raise UsageError(f"--task {name}: this is a suite; give it as --suite {name}")
         suite = SuiteConfig.parse({"name": "tasks", "tasks": names}, "--task")
     if (args.data or args.field) and len(suite.tasks) > 1:
         raise UsageError("--data and --field are about the rows of one task; several are asked for")

@@ -8,7 +8,9 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from latentthought.cli.parser import UsageError
 from latentthought.errors import FolderInUseError
 
 RUNS = Path("runs")
@@ -29,6 +31,20 @@ def numbered(name: str, parent: Path = RUNS) -> Path:
             return folder
         except FileExistsError:
             continue
+
+
+def require_writable(folder: Path, name: str = "--output") -> None:
+    """Raise `UsageError`, beginning with `name`, where `folder` cannot be made or written to; leaves nothing behind.
+
+    Permissions are not asked for but tried: root has them all, and /proc takes no folder."""
+    try:
+        there = next(part for part in (folder, *folder.parents) if part.exists() or part.is_symlink())
+        if there.is_dir():
+            with TemporaryDirectory(prefix=".latentthought-", dir=there):
+                return
+    except OSError as error:
+        raise UsageError(f"{name} {folder}: nothing can be written there ({error.strerror})") from None
+    raise UsageError(f"{name} {folder}: {there} is not a folder")
 
 
 def require_empty(folder: Path) -> None:

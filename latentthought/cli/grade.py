@@ -57,9 +57,10 @@ def add_arguments(parser: Parser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     if args.output:
-        from latentthought.cli.folders import require_empty
+        from latentthought.cli.folders import require_empty, require_writable
 
         require_empty(Path(args.output))
+        require_writable(Path(args.output))
     if not (args.gold or args.prediction or args.policy or args.choices):
         return _again(args)
     if not (args.gold and args.prediction):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,8 +16,8 @@ from typing import Any
 
 from latentthought.config import apply_overrides
 from latentthought.data.sources.loading import field_at
-from latentthought.data.sources.reading import BadRow, read_rows
-from latentthought.errors import DataError, MissingFileError, UserError
+from latentthought.data.sources.reading import BadRow, kind_of, read_rows
+from latentthought.errors import ConfigError, DataError, MissingFileError, UserError
 from latentthought.evaluation.progress import Progress
 from latentthought.evaluation.provenance import versions
 from latentthought.evaluation.samples import write_json
@@ -38,9 +39,16 @@ def grade_rows(args: argparse.Namespace) -> int:
 
     policy = _policy(args.policy)
     path = Path(args.file)
+    if path.is_dir():
+        raise DataError(f"{path} is a folder; give one file of rows")
     if not path.is_file():
         raise MissingFileError(f"no such file: {path}")
-    rows, pairs = _read(path, args, policy)
+    try:
+        rows, pairs = _read(path, args, policy)
+    except DataError:
+        if found := _another_form(path, args.gold):
+            raise DataError(found) from None
+        raise
     verdicts = _verdicts(pairs)
     accuracy = estimate({index: [float(verdict.correct)] for index, verdict in enumerate(verdicts)})
     print(f"{len(rows):,} rows, {spanned(accuracy)} correct")
@@ -54,6 +62,10 @@ def grade_rows(args: argparse.Namespace) -> int:
 
 
 def _policy(settings: Sequence[str]) -> GradePolicy:
+    for text in settings:
+        key, separator, _ = text.partition("=")
+        if not (separator and key.strip()):
+            raise ConfigError(f"--policy {text!r}: expected key=value, for example precision=3")
     try:
         return GradePolicy.parse(apply_overrides({}, settings))
     except UserError as error:
@@ -80,10 +92,32 @@ def _read(
     return rows, pairs
 
 
+def _another_form(path: Path, gold: str) -> str | None:
+    """What a .jsonl or .json file is, where it is not rows but CSV or one object around them; None where that is not it."""
+    if kind_of(path) not in ("jsonl", "json"):
+        return None
+    with path.open("rb") as file:
+        first = next((line for line in file if line.strip()), b"").removeprefix(b"\xef\xbb\xbf").strip()
+    for mark, kind in ((b"\t", "tsv"), (b",", "csv")):
+        if mark in first and not first.startswith((b"{", b"[", b"\x1f\x8b")):  # the last: gzip
+            return f"{path}: this looks like {kind.upper()}, not JSON; name it .{kind}"
+    if kind_of(path) != "json" or not first.startswith(b"{"):
+        return None
+    try:
+        whole = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):  # a row a line, or damaged: what was found before stands
+        return None
+    for key, value in whole.items():
+        rows = isinstance(value, list) and value and all(isinstance(row, dict) for row in value)
+        if rows and gold.partition(".")[0] in value[0]:
+            return f"{path}: one object with rows in its field {key!r}; give a file of that list alone, or of a row a line"
+    return None
+
+
 def _text(row: Row, field: str, where: str) -> str:
-    """A field as text; null is empty, a number or a truth value is what it reads as."""
+    """A field as text; null and NaN (pandas' null) are empty, a number or a truth value is what it reads as."""
     value = field_at(row, field, where)
-    if value is None:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if not isinstance(value, (str, int, float)):
         raise DataError(f"{where}: field {field!r} must be text or a number, got {type(value).__name__}")

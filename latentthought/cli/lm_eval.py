@@ -10,9 +10,10 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
-from latentthought.cli.parser import Parser
-from latentthought.errors import UserError, require_extra
+from latentthought.cli.parser import Parser, UsageError
+from latentthought.errors import UnsupportedError, UserError, require_extra
 
 DESCRIPTION = (
     "Run lm-evaluation-harness with the model class `latentthought` and the tasks latentthought_* in it."
@@ -34,6 +35,10 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.arguments in ([], ["run"]):
+        raise UsageError(
+            "say what to run: --model_args pretrained=RUN --tasks NAME, or ls (see latentthought lm-eval --help)"
+        )
     program = require_extra("lm_eval.__main__", "eval", "latentthought lm-eval")
     from latentthought.cli.noise import quiet
     from latentthought.evaluation.harness import register
@@ -42,6 +47,7 @@ def run(args: argparse.Namespace) -> int:
     register()
     with _our_tasks(), _command_line(with_defaults(args.arguments)):
         try:
+            _refuse_examples(program.HarnessCLI().parse_args())
             program.cli_evaluate()
         except (ValueError, KeyError, FileNotFoundError) as error:
             if isinstance(error, UserError) or not _raised_by_lm_eval(error):
@@ -61,6 +67,25 @@ def with_defaults(arguments: Sequence[str]) -> list[str]:
         if not _has(given, "--batch_size", "-b"):
             given += ["--batch_size", "auto"]
     return given
+
+
+def _refuse_examples(chosen: argparse.Namespace) -> None:
+    """Raise `UnsupportedError` for `--num_fewshot` with a task of ours, where lm-eval would go on without any example."""
+    settings: dict[str, Any] = {}
+    if getattr(chosen, "config", None):
+        from lm_eval.config.evaluate_config import EvaluatorConfig
+
+        settings = EvaluatorConfig.load_yaml_config(chosen.config)
+    count = getattr(chosen, "num_fewshot", None)
+    count = settings.get("num_fewshot") if count is None else count
+    tasks = getattr(chosen, "tasks", None) or settings.get("tasks") or []
+    names = ",".join([tasks] if isinstance(tasks, str) else map(str, tasks)).split(",")
+    ours = next((name.strip() for name in names if name.strip().startswith("latentthought")), None)
+    if count and ours:
+        raise UnsupportedError(
+            f"--num_fewshot {count}: {ours} takes no examples in lm-eval, which would draw them from the test rows; "
+            f"leave it out, or run latentthought evaluate with few_shot.count={count}"
+        )
 
 
 def _has(arguments: Sequence[str], *names: str) -> bool:

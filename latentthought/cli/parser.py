@@ -36,6 +36,9 @@ class Parser(argparse.ArgumentParser):
         """Parse everything or raise; `train R --smoke a=1` works, which `parse_args` does not do for a list in the end."""
         if self._handed_on and list(arguments[:1]) not in (["-h"], ["--help"]):
             return argparse.Namespace(**{self._handed_on: list(arguments)})
+        for action in self._actions:
+            if action.nargs == argparse.ZERO_OR_MORE:  # which argparse lists among what is missing
+                action.required = False
         namespace, unknown = self.parse_known_intermixed_args(list(arguments))
         if unknown:
             self._refuse(unknown)
@@ -114,4 +117,8 @@ def refuse_greedy_samples(args: argparse.Namespace, noise: float = 0.0) -> None:
 
 def thoughts_argument(text: str) -> Any:
     """An argument type: a count of thoughts, or `auto` (the model decides when to stop)."""
-    return "auto" if text == "auto" else natural(text)
+    if text == "auto":
+        return text
+    if not text.lstrip("+-").isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number or auto, got {text!r}")
+    return natural(text)

@@ -6,6 +6,7 @@ import argparse
 
 from latentthought.cli.listing import show
 from latentthought.cli.parser import Parser
+from latentthought.errors import NotFoundError, unknown
 
 DESCRIPTION = (
     "List the evaluation tasks and suites, or print one.\n"
@@ -22,6 +23,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.name in list_suites():
         return show(args.name, list_suites, find_suite)
+    if args.name and not args.name.endswith((".yaml", ".yml")) and args.name not in list_tasks():
+        raise NotFoundError(unknown("task or suite", args.name, [*list_tasks(), *list_suites()]))
     code = show(args.name, list_tasks, find_task)
     if args.name is None:
         print("\nsuites (evaluate --suite NAME)")

@@ -24,6 +24,14 @@ Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
+class MissingFieldError(DataError):
+    """A row without a `field` that it needs: a reader of files can say how to name another column."""
+
+    def __init__(self, message: str, field: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
 @dataclass(frozen=True, slots=True)
 class Example:
     """One question with its reasoning and its answer, as text.
@@ -123,7 +131,7 @@ def text_field(row: Mapping[str, Any], key: str, where: str) -> str:
     """A required field of text, stripped; missing, blank or not text is a `DataError`."""
     value = optional_text(row, key, where)
     if value is None:
-        raise DataError(f"{where}: field {key!r} is missing (the row has {_names(row)})")
+        raise _absent(row, key, where)
     if not value:
         raise DataError(f"{where}: field {key!r} is empty")
     return value
@@ -147,7 +155,7 @@ def steps_field(row: Mapping[str, Any], key: str, where: str, *, required: bool 
     if value is None and not required:
         return ()
     if value is None:
-        raise DataError(f"{where}: field {key!r} is missing (the row has {_names(row)})")
+        raise _absent(row, key, where)
     if isinstance(value, str):
         value = value.splitlines()
     if not isinstance(value, (list, tuple)) or not all(isinstance(step, str) for step in value):
@@ -173,8 +181,12 @@ def _is_message(value: Any) -> bool:
     return isinstance(value, Mapping) and all(isinstance(value.get(key), str) for key in ("role", "content"))
 
 
-def _names(row: Mapping[str, Any]) -> str:
-    return ", ".join(map(str, row)) or "no fields"
+def _absent(row: Mapping[str, Any], key: str, where: str) -> DataError:
+    if key in row:
+        return DataError(f"{where}: field {key!r} is null")
+    return MissingFieldError(
+        f"{where}: field {key!r} is missing (the row has {', '.join(map(str, row)) or 'no fields'})", key
+    )
 
 
 def _shown(value: Any) -> str:

@@ -95,9 +95,10 @@ def _answers(plain: Results) -> Iterator[Finding]:
     counts = plain.counts
     total = max(1, counts.correct + counts.wrong + counts.ungradable)
     if counts.unfit:
+        length = f" (the longest has {n:,} tokens)" if (n := plain.data.get("longest_prompt")) else ""
         yield Finding(
             "problem",
-            f"{counts.unfit} of {total} prompts do not fit into the context with their thoughts: counted as wrong.",
+            f"{counts.unfit} of {total} prompts do not fit into the context with their thoughts{length}: counted as wrong.",
             "Use fewer thoughts or few-shot examples, or a model with a longer context.",
         )
     missing = counts.no_answer - counts.unfit
@@ -130,7 +131,7 @@ def _answers(plain: Results) -> Iterator[Finding]:
 
 
 def _thinking(plain: Results) -> Iterator[Finding]:
-    if plain.control != "none" or plain.costs.thoughts:
+    if plain.control != "none" or plain.costs.thoughts or (plain.counts.unfit and not plain.costs.tokens):
         return
     yield Finding(
         "warning",
@@ -152,8 +153,7 @@ def _range(plain: Results) -> Iterator[Finding]:
         )
     elif accuracy.value >= _CEILING:
         yield Finding(
-            "note",
-            f"Nearly everything is right ({percent(accuracy.value)}): a harder task would show more.",
+            "note", f"Nearly everything is right ({percent(accuracy.value)}): a harder task would show more."
         )
 
 

@@ -2,7 +2,7 @@
 
 They are written as the task's format writes a row, one after the other in a plain prompt, as turns of user and assistant in a
 chat. A row that is itself among the drawn ones gets a spare in its place, so that no question stands beside its own answer.
-Cost: the pool is read once; a plain prompt is tokenised whole, so the examples count as often as there are questions.
+Cost: a draw reads the pool; a plain prompt is tokenised whole, so the examples count as often as there are questions.
 Rejected: examples chosen by likeness to the question (a result then depends on a retriever).
 """
 
@@ -20,7 +20,7 @@ from latentthought.data.encoding import Encoder, FormatConfig
 from latentthought.data.example import Example, Split
 from latentthought.data.sources import SOURCES, SourceConfig, load_examples
 from latentthought.data.sources.base import GeneratedSource
-from latentthought.errors import ConfigError
+from latentthought.errors import ConfigError, UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -78,12 +78,15 @@ class FewShotConfig(Config):
             changes["limit"] = _GENERATED_POOL
         if self.path is not None:
             changes["path"] = self.path
-        pool = load_examples(data.replace(**changes), seed=seed, smoke=smoke)
+        try:
+            pool = load_examples(data.replace(**changes), seed=seed, smoke=smoke)
+        except UserError as error:  # which is about these rows, not about the task's own
+            raise type(error)(f"few_shot: {str(error).replace('data.path', 'few_shot.path')}") from None
         distinct = list({example.question: example for example in pool}.values())
         if len(distinct) <= self.wanted:
             raise ConfigError(
                 f"few_shot.count: {self.wanted} examples, and one to spare, are wanted; "
-                f"{pool.origin} has {len(distinct)} different questions"
+                f"{pool.origin} has {len(distinct)} different question{'s' * (len(distinct) != 1)}"
             )
         return random.Random(f"few-shot {self.seed}").sample(distinct, self.wanted + 1)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from latentthought.data.example import Example, ExampleSet
 from latentthought.data.sources import SourceConfig
-from latentthought.errors import ConfigError
+from latentthought.errors import ConfigError, LatentThoughtError
 from latentthought.evaluation.backoff import Backoff
 from latentthought.evaluation.decoding import Decoding, check_decoding, controls_for
 from latentthought.evaluation.distributed import ALONE, Group
@@ -31,9 +31,9 @@ from latentthought.evaluation.models import (
 from latentthought.evaluation.progress import Progress
 from latentthought.evaluation.provenance import git_state, recipe_of, settings_of, versions
 from latentthought.evaluation.results import Results, correctness, result_folder, summarize
-from latentthought.evaluation.samples import Sample, SampleFile, require_free
+from latentthought.evaluation.samples import RESULTS, Sample, SampleFile, require_free
 from latentthought.evaluation.statistics import paired_difference
-from latentthought.evaluation.tasks import TaskConfig, load_data, load_task
+from latentthought.evaluation.tasks import TaskConfig, load_data, load_task, require_groups
 from latentthought.grading import Extraction, Verdict
 
 _SAMPLING_TEMPERATURE = 0.7
@@ -105,6 +105,7 @@ def evaluate(
             require_free(result_folder(Path(output), task.name, decoding.control))
     group.exchange()
     examples = load_data(task, data, limit, seed=seed, smoke=smoke)
+    require_groups(task, examples)
     shots = task.few_shot.draw(task.data, seed=seed, smoke=smoke)
     run = _Run(model, tokenizer or tokenizer_of(model), task, examples, shots, samples, group)
     run.batch_size, run.output, run.resume = batch_size, Path(output) if output else None, resume
@@ -164,6 +165,8 @@ class _Run:
             memory = self._generate(file, decoding, progress)
             if not self.group.first:
                 return Results.parse(self.group.exchange()[0]), {}
+            if memory is None and folder is not None:
+                memory = _memory_before(folder)
             ordered = file.merged([self._key(request) for [request] in batches(self.requests, 1)])
         right = correctness(ordered)
         results = Results(
@@ -256,9 +259,7 @@ class _Run:
         example = self.examples[request.index]
         verdict, scores = judge(text, example, self.task, self.thought_ends)
         found = extractions(text, example, self.task, self.thought_ends, verdict)
-        if (
-            completion.problem
-        ):  # judged all the same: an answer that was never given has scores too, and they are zero
+        if completion.problem:  # judged all the same: an answer never given has scores too, and they are zero
             verdict = Verdict("ungradable", completion.problem, Extraction(None, "none"))
         return Sample(
             task=self.task.name,
@@ -284,6 +285,15 @@ class _Run:
         return {
             "origin": self.examples.origin,
             "questions": len(self.examples),
+            "longest_prompt": max(len(request.prompt) for request in self.requests),
             "fingerprint": self.examples.fingerprint,
             "skipped": dict(self.examples.skip_counts),
         }
+
+
+def _memory_before(folder: Path) -> int | None:
+    """What a finished run measured, where its resumption had nothing to do that could be measured."""
+    try:
+        return Results.load(folder / RESULTS).costs.peak_memory
+    except LatentThoughtError:  # never finished, or of another version
+        return None

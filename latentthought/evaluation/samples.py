@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 from latentthought.errors import ConfigError, DamagedFileError, DataError, FolderInUseError, MissingFileError
+from latentthought.evaluation.resuming import check_settings
 from latentthought.grading import Extraction, Verdict
 
 SAMPLES, SETTINGS, RESULTS = "samples.jsonl", "settings.json", "results.json"
@@ -89,9 +90,8 @@ def read_samples(path: Path) -> list[Sample]:
     lines = path.read_bytes().split(b"\n")
     samples = []
     for number, line in enumerate(lines, 1):
-        if not line.strip() or number == len(
-            lines
-        ):  # without its line end, the last line was not written whole
+        # without its line end, the last line was not written whole
+        if not line.strip() or number == len(lines):
             continue
         try:
             row = json.loads(line)
@@ -123,7 +123,7 @@ class SampleFile:
             require_free(folder)
         folder.mkdir(parents=True, exist_ok=True)
         if (folder / SETTINGS).is_file():
-            _check_settings(folder / SETTINGS, settings)
+            check_settings(folder, read_json(folder / SETTINGS), settings)
         for path in (folder / SAMPLES, *self._parts()):
             if path.is_file():
                 with _locked(path):
@@ -260,19 +260,6 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise DamagedFileError(f"{path}: expected a mapping, got {type(values).__name__}")
     return values
-
-
-def _check_settings(path: Path, settings: Mapping[str, Any]) -> None:
-    was, now = read_json(path), json.loads(json.dumps(settings))
-    changed = [
-        f"{name} was {was.get(name)!r}, is {now.get(name)!r}"
-        for name in {**was, **now}
-        if was.get(name) != now.get(name)
-    ]
-    if changed:
-        raise ConfigError(
-            f"{path.parent}: cannot resume, the settings differ: {'; '.join(changed)}; choose another output folder"
-        )
 
 
 def _batching(folder: Path) -> dict[str, Any]:

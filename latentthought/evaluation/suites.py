@@ -74,7 +74,12 @@ class SuiteResults(Config):
 def load_suite(suite: str | Path) -> SuiteConfig:
     """A suite by name or path. Raises `NotFoundError` (near misses), `MissingFileError`, `ConfigError`."""
     path = find_suite(str(suite))
-    return SuiteConfig.parse(read_yaml(path), str(path))
+    values = read_yaml(path)
+    if not values:
+        raise ConfigError(f"{path}: the file is empty; a suite has a name and tasks")
+    if "tasks" not in values and "data" in values:
+        raise ConfigError(f"{path}: this is a task, not a suite; evaluate it with --task {suite}")
+    return SuiteConfig.parse(values, str(path))
 
 
 def macro_average(accuracies: Mapping[str, Estimate]) -> Estimate:

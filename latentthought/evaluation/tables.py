@@ -71,15 +71,18 @@ def render_groups(results: Results) -> list[Any]:
 
 
 def render_samples(results: Results) -> Any | None:
-    """A rich table of pass@k and maj@k by k; None for a result of one sample a question."""
-    counts = at_k(results)
+    """A rich table of pass@k, maj@k and avg@k by k; None for a result of one sample a question."""
+    asked = {int(name.removeprefix("avg@")) for name in results.metrics if name.startswith("avg@")}
+    counts = sorted({*at_k(results), *asked})
     if not counts:
         return None
     table = plain_table(f"{results.task} ({results.control}), several samples a question")
-    for column in ("k", "pass@k (95 %)", "maj@k (95 %)"):
+    for column in ("k", "pass@k (95 %)", "maj@k (95 %)", "avg@k (95 %)"):
         table.add_column(column, justify="right")
     for k in counts:
-        table.add_row(str(k), *(spanned(results.metrics.get(f"{kind}@{k}")) for kind in ("pass", "maj")))
+        table.add_row(
+            str(k), *(spanned(results.metrics.get(f"{kind}@{k}")) for kind in ("pass", "maj", "avg"))
+        )
     return table
 
 

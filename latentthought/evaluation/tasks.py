@@ -18,7 +18,7 @@ from latentthought.config import Config, apply_overrides, merge, read_yaml
 from latentthought.data.encoding import FormatConfig
 from latentthought.data.example import Example, ExampleSet
 from latentthought.data.sources import SourceConfig, load_examples
-from latentthought.errors import ConfigError, unknown
+from latentthought.errors import ConfigError, nearest, unknown
 from latentthought.evaluation.few_shot import FewShotConfig
 from latentthought.evaluation.measures import AT_K
 from latentthought.grading import GradePolicy
@@ -142,9 +142,39 @@ def load_task(
         where, values = f"task {task.name}", task.dump()
     else:
         path = find_task(str(task))
-        where, values = str(path), read_yaml(path)
+        where, values = str(path), _task_values(path)
     values = apply_overrides(merge(values, changes or {}), overrides)
     return TaskConfig.parse(values, f"{where} with {' '.join(overrides)}" if overrides else where)
+
+
+def _task_values(path: Path) -> dict[str, Any]:
+    """The values of a task file; another kind of file is named as such, not as a list of wrong keys."""
+    values = read_yaml(path)
+    if not values:
+        raise ConfigError(f"{path}: the file is empty; a task has name, version and data")
+    if "tasks" in values and "data" not in values:
+        raise ConfigError(f"{path}: this is a suite, not a task; evaluate it with --suite {path}")
+    if len({"name", "version", "data"} & values.keys()) < 2 and not values.keys() <= set(
+        TaskConfig.model_fields
+    ):
+        raise ConfigError(
+            f"{path}: not a task (it has {', '.join(map(str, values))}); a task has name, version and data"
+        )
+    return values
+
+
+def require_groups(task: TaskConfig, examples: ExampleSet) -> None:
+    """Raise `ConfigError` for a group that no row has: its table would be missing without a word."""
+    known = list(dict.fromkeys(key for example in examples for key in example.meta))
+    for group in task.groups:
+        if group not in known:
+            close = nearest(group, known, 1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            if task.data.source == "file":
+                hint += f"; a column of the file: data.options.meta=[{group}]"
+            raise ConfigError(
+                f"task {task.name}: groups: no row has {group!r} (the rows have {', '.join(known) or 'none to group by'}){hint}"
+            )
 
 
 def load_data(

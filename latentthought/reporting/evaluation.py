@@ -88,7 +88,7 @@ def _task(rows: Mapping[str, Results], samples: Sequence[Sample]) -> Iterator[Bl
     answers = counts.correct + counts.wrong + counts.ungradable
     of = "" if answers <= plain.accuracy.n else f"{answers:,} answers to "
     yield Text(
-        f"{percent(plain.accuracy.value)} of {of}{plain.accuracy.n:,} questions right "
+        f"{percent(plain.accuracy.value)} of {of}{plain.accuracy.n:,} question{'s' * (plain.accuracy.n != 1)} right "
         f"(95 % interval {percent(plain.accuracy.low)} to {percent(plain.accuracy.high)})"
         if plain.accuracy.n
         else "No question was asked.",
@@ -203,7 +203,8 @@ def _groups(plain: Results) -> Iterator[Block]:
 
 def _estimates(heading: str, values: Mapping[str, Estimate]) -> Bars:
     bars = [
-        replace(_accuracy_bar(name, found), note=f"{found.n:,} questions") for name, found in values.items()
+        replace(_accuracy_bar(name, found), note=f"{found.n:,} question{'s' * (found.n != 1)}")
+        for name, found in values.items()
     ]
     return Bars(bars, (heading, "accuracy (95 %)", "of"))
 

@@ -126,7 +126,31 @@ def test_without_a_run_folder_nothing_is_kept(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--task", "hops", "--suite", "logic"], "--task NAME or --suite NAME"),
+        ([], "--task NAME or --suite NAME"),
+        (["--task", "hops", "--suite", "logic"], "--task hops and --suite logic: give one of them, not both"),
+        (["--task", "hops,"], "--task 'hops,': a name between the commas is empty"),
+        (["--task", "quick"], "--task quick: this is a suite; give it as --suite quick"),
+        (["--suite", "gsm8k"], "--suite gsm8k: this is a task; give it as --task gsm8k"),
+        (["--task", "hops", "--thoughts", "many"], "expected a whole number or auto, got 'many'"),
+        (["--task", "hops", "groups=[nosuch]"], "groups: no row has 'nosuch' (the rows have "),
+        (
+            ["--task", "file", "--data", "{good}", "groups=[kind]"],
+            "groups: no row has 'kind' (the rows have none to group by); a column of the file: data.options.meta=[kind]",
+        ),
+        (["--task", "file", "--data", "{null}"], "null.jsonl, line 1: field 'question' is null"),
+        (
+            ["--task", "file", "--data", "{no_answer}"],
+            "(the row has question); to read another column, --field answer=COLUMN",
+        ),
+        (
+            ["--task", "gsm8k", "--data", "{no_answer}", "data.start=1", "--field", "answr=question"],
+            "'answr' is not read of it, did you mean answer=question?",
+        ),
+        (["--task", "{empty}"], "empty.yaml: the file is empty"),
+        (["--task", "{recipe}"], "recipe.yaml: not a task (it has model, training)"),
+        (["--task", "{bundle}"], "bundle.yaml: this is a suite, not a task"),
+        (["--suite", "{empty}"], "empty.yaml: the file is empty"),
+        (["--suite", "{bad_key}"], "bad_key.yaml: this is a task, not a suite"),
         (["--task", "hops,hops"], "task 'hops' is given twice"),
         (["--task", "hops,gsm"], "gsm8k"),
         (["--suite", "logik"], "Did you mean logic?"),
@@ -174,7 +198,11 @@ def test_without_a_run_folder_nothing_is_kept(
     ],
 )
 def test_one_line_of_what_is_wrong(
-    arguments: list[str], message: str, says: Callable[..., str], tmp_path: Path
+    arguments: list[str],
+    message: str,
+    says: Callable[..., str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     good = {"question": "a ?", "answer": "1"}
     write(tmp_path / "good.jsonl", good)
@@ -184,6 +212,12 @@ def test_one_line_of_what_is_wrong(
     head = "name: mine\ndata: {source: hops, split: test}\n"
     (tmp_path / "bad_key.yaml").write_text(head + "version: 1\nmetrix: [accuracy]\n")
     (tmp_path / "no_version.yaml").write_text(head)
+    write(tmp_path / "null.jsonl", {"question": None, "answer": "1"})
+    (tmp_path / "empty.yaml").write_text("")
+    (tmp_path / "recipe.yaml").write_text("model: {}\ntraining: {}\n")
+    (tmp_path / "bundle.yaml").write_text("name: several\ntasks: [hops]\n")
+    # all of it is found before a model is loaded
+    monkeypatch.setattr("latentthought.cli.evaluate.load", lambda *_: pytest.fail("a model was loaded"))
     places = {file.stem: str(file) for file in tmp_path.iterdir() if file.is_file()}
     said = says(
         *(argument.format(**places) if "{" in argument else argument for argument in arguments), code=2
@@ -212,8 +246,49 @@ def test_resuming_another_task_version_or_model(says: Callable[..., str], tmp_pa
     assert len(samples(tmp_path / "out", "hops")) == 4, "nothing is lost"
 
 
-def test_a_folder_in_use_is_found_before_the_first_task(says: Callable[..., str], tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_found_before_the_model(
+    says: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("latentthought.cli.evaluate.load", lambda *_: pytest.fail("a model was loaded"))
+    file = tmp_path / "file"
+    file.write_text("")
+    for place in (file, file / "below"):
+        said = says("--task", "hops", *QUICK, output=place, code=2)
+        assert f"--output {place}: {file} is not a folder" in said
+    said = says("--task", "hops", *QUICK, output=Path("/proc/nowhere"), code=2)
+    assert "--output /proc/nowhere: nothing can be written there" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_only_what_is_needed_is_called_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "--task", "hops"]) == 2
+    assert "required: MODEL (see" in capsys.readouterr().err
+
+
+def test_an_unknown_task_or_suite_to_print(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["tasks", "nope"]) == 2
+    said = capsys.readouterr().err
+    assert "unknown task or suite 'nope'" in said
+    assert "gsm8k" in said
+    assert "quick" in said
+
+
+def test_the_average_over_samples_is_shown(says: Callable[..., str]) -> None:
+    said = says("--task", "hops", *QUICK, "--samples", "4", "metrics=[avg@4]")
+    assert "avg@k (95 %)" in said
+
+
+def test_prompts_too_long_are_called_so(says: Callable[..., str]) -> None:
+    said = " ".join(says("--task", "hops", *QUICK, "few_shot.count=90").split())
+    assert "4 of 4 prompts do not fit into the context with their thoughts (the longest has" in said
+    assert "No thought was thought" not in said
+
+
+def test_a_folder_in_use_is_found_before_the_first_task(
+    says: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     says("--task", "knights", "--smoke", *QUICK)
+    monkeypatch.setattr("latentthought.cli.evaluate.load", lambda *_: pytest.fail("a model was loaded"))
     assert "holds results already" in says("--task", "hops,knights", "--smoke", *QUICK, code=2)
     assert not (tmp_path / "out/results/hops").exists()
 

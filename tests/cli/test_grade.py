@@ -106,7 +106,17 @@ def test_other_kinds_of_file(says: Callable[..., str], tmp_path: Path) -> None:
             FIELDS,
             "line 6: field 'ref.a' must be text or a number, got list",
         ),
+        (
+            [*ROWS, {"ref": {"a": float("nan")}, "out": "1"}],
+            FIELDS,
+            "rows.jsonl, line 6: field 'ref.a' is empty: there is no gold answer",
+        ),
         ([*ROWS, 3], FIELDS, "line 6: expected an object"),
+        (
+            ROWS,
+            (*FIELDS, "--policy", "precision"),
+            "'precision': expected key=value, for example precision=3",
+        ),
         (
             ROWS,
             (*FIELDS, "--policy", "precison=3"),
@@ -132,17 +142,68 @@ def test_one_line_of_what_is_wrong(
     assert not output.exists()
 
 
+def test_a_missing_prediction_is_an_empty_one(says: Callable[..., str], tmp_path: Path) -> None:
+    """pandas writes what is missing as NaN."""
+    file = write(
+        tmp_path / "rows.jsonl", [{"g": 1, "p": 1.0}, {"g": 2, "p": float("nan")}, {"g": 3, "p": None}]
+    )
+    said = says(file, "--gold", "g", "--prediction", "p")
+    assert "ungradable     2" in said and "wrong" not in said
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.jsonl", "g,p\n1,1\n", "a.jsonl: this looks like CSV, not JSON; name it .csv"),
+        ("a.json", '"g"\t"p"\n1\t1\n', "a.json: this looks like TSV, not JSON; name it .tsv"),
+        (
+            "a.json",
+            '{"data": [{"g": 1, "p": 1}]}',
+            "a.json: one object with rows in its field 'data'; give a file",
+        ),
+        ("a.json", '{"n": 1, "data": [\n{"g": 1, "p": 1}\n]}', "one object with rows in its field 'data'"),
+        # what only resembles one of these is said as it is
+        ("a.jsonl", '{"g": 1, "p": 1},\n', "a.jsonl, line 1: not valid JSON"),
+        ("a.json", '{"G": 1, "chat": [{"role": "user"}]}', "a.json, line 1: no field 'g'; did you mean G?"),
+        ("a", None, "a is a folder; give one file of rows"),
+    ],
+)
+def test_what_is_no_file_of_rows_is_called_by_its_name(
+    name: str, text: str | None, message: str, says: Callable[..., str], tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    path.mkdir() if text is None else path.write_text(text)
+    assert message in says(str(path), "--gold", "g", "--prediction", "p", code=2)
+
+
+@pytest.mark.parametrize("output", ["afile/x", "afile/x/y", "/proc/x"])
+def test_an_output_that_cannot_be_written_is_said_before_judging(
+    output: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("afile").touch()
+    file = write(tmp_path / "rows.jsonl", ROWS)
+    for arguments in (["grade", file, *FIELDS], ["grade", file]):
+        assert main([*arguments, "--output", output]) == 2
+        said = capsys.readouterr()
+        assert said.out == ""
+        assert said.err.startswith(f"latentthought: error: --output {output}: ") and said.err.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["afile", "rows.jsonl"]
+
+
 def test_again_by_killable_workers(
     says: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A completion that defeats the grader costs its own verdict: here, whatever is graded takes longer than there is time."""
+    """Verdicts come from a pool: here from one whose workers never answer in time."""
+    from latentthought.grading import Verdict
     from latentthought.grading.workers import pool
     from tests.judged import answered, saved
 
     samples = answered([0, 1, 2, 3], 4, task="gsm8k")
     folder = saved(tmp_path / "run", samples)
     assert "0 of 4 verdicts changed" in says(str(folder))
-    monkeypatch.setattr(pool.GradingPool.__init__, "__defaults__", (1, 1e-6, 1024, 65536))
+    late = Verdict("ungradable", "no verdict within 5 s")
+    monkeypatch.setattr(pool.GradingPool, "grade_many", lambda self, pairs, *_, **__: [late for _ in pairs])
     said = says(str(folder), "--output", str(tmp_path / "again"))
     assert "4 of 4 verdicts changed" in said
     rows = [json.loads(line) for line in (tmp_path / "again/samples.jsonl").read_text().splitlines()]

@@ -34,7 +34,7 @@ def test_examples_can_be_copied() -> None:
     [
         ({"answer": "a"}, "field 'question' is missing (the row has answer)"),
         ({"question": " ", "answer": "a"}, "field 'question' is empty"),
-        ({"question": "q", "answer": None}, "field 'answer' is missing"),
+        ({"question": "q", "answer": None}, "field 'answer' is null"),
         ({"question": "q", "answer": ["a"]}, "field 'answer' must be text, got ['a']"),
         ({"question": "q", "answer": "a", "steps": [1]}, "field 'steps' must be a list of text"),
         ({"question": "q", "answer": "a", "steps": {"a": 1}}, "field 'steps' must be a list of text"),

@@ -156,7 +156,7 @@ BAD = [
     ("zebra", {**ZEBRA, "solution": {"header": ["House", "Name"], "rows": [["___", "___"]]}}, "is masked"),
     ("zebra", {**ZEBRA, "solution": {"header": ["House", "Name"], "rows": [["1"]]}}, "the header's 2 cells"),
     ("zebra", {**ZEBRA, "solution": None}, "must have a 'header' and 'rows'"),
-    ("r1-traces", {**TRACE, "thinking": None}, "field 'thinking' is missing"),
+    ("r1-traces", {**TRACE, "thinking": None}, "field 'thinking' is null"),
     ("r1-traces", {"messages": [], "reasoning": "r", "answer": r"\boxed{1}"}, "has no user turn"),
 ]
 

@@ -155,4 +155,8 @@ def test_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(capsys.readouterr().out) == values
     assert main(["compare", a, b, "--output", str(tmp_path / "c.pdf")]) == 2
     assert ".md, .html, .json" in capsys.readouterr().err
+    assert main(["compare", a, b, "--output", "/no-such-folder/c.html"]) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and "--output /no-such-folder/c.html: no such folder: /no-such-folder" in said.err
+    assert not Path("/no-such-folder").exists()
     assert not list(tmp_path.glob("**/*.tmp"))

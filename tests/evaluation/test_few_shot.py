@@ -11,7 +11,7 @@ import pytest
 from latentthought.data.encoding import Encoder, FormatConfig
 from latentthought.data.example import Example
 from latentthought.data.sources import SourceConfig
-from latentthought.errors import ConfigError
+from latentthought.errors import ConfigError, MissingFileError, NotFoundError
 from latentthought.evaluation import TaskConfig, evaluate
 from latentthought.evaluation.few_shot import FewShotConfig, Prompter
 from latentthought.evaluation.models import cut
@@ -90,6 +90,17 @@ def test_drawn_from_a_file(tmp_path: Path) -> None:
     file.write_text("".join(json.dumps({"question": f"q{n}", "answer": str(n)}) + "\n" for n in range(3)))
     drawn = FewShotConfig(count=2, path=str(file)).draw(SourceConfig(source="file", path="rows.jsonl"))
     assert {example.question for example in drawn} == {"q0", "q1", "q2"}
+
+
+def test_no_rows_to_draw_from() -> None:
+    """MATH-500 has test rows only."""
+    data = SourceConfig(source="math500", split="test")
+    with pytest.raises(
+        NotFoundError, match=r"^few_shot: .* no train rows .* give a local file: few_shot.path=FILE"
+    ):
+        FewShotConfig(count=4).draw(data)
+    with pytest.raises(MissingFileError, match=r"^few_shot: few_shot.path: no such file: gone.jsonl"):
+        FewShotConfig(count=4, path="gone.jsonl").draw(data)
 
 
 def test_written_examples(task: TaskConfig) -> None:

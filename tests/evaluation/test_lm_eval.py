@@ -333,6 +333,10 @@ def test_bad_arguments_are_one_line(latent_model, tokenizer) -> None:
         LatentThoughtLM(latent_model, tokenizer=tokenizer, thought=3)
     with pytest.raises(ConfigError, match=r"batch_size: a number of rows from 1, or auto \(got 'many'\)"):
         LatentThoughtLM(latent_model, tokenizer=tokenizer, batch_size="many")
+    for wrong, near in (("shufled", "Did you mean shuffled"), ("all", "Known: no-thought, noised, none")):
+        with pytest.raises(ConfigError, match=rf"unknown control '{wrong}'\..*{near}") as refused:
+            LatentThoughtLM("never/opened", control=wrong)
+        assert "mean all" not in str(refused.value)
     with pytest.raises(ConfigError, match="no chat template"):
         LatentThoughtLM(latent_model, tokenizer=tokenizer).apply_chat_template(
             [{"role": "user", "content": "a"}]
@@ -601,6 +605,32 @@ def test_what_is_wrong_is_said_in_one_line(
     line = capsys.readouterr().err.strip().splitlines()[-1]
     assert line.startswith("latentthought: error: ")
     assert message in line
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--tasks", "hellaswag,latentthought_hops", "--num_fewshot", "3"],
+        ["run", "-t", "hellaswag", "latentthought_hops", "-f", "3"],
+        ["--tasks", "latentthought_hops", "--config", "CONFIG"],
+    ],
+)
+def test_examples_that_lm_eval_would_leave_out_are_refused(
+    options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("num_fewshot: 3\nmodel_args: {pretrained: x}\n")
+    assert main(["lm-eval", *(str(config) if option == "CONFIG" else option for option in options)]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("latentthought: error: --num_fewshot 3: latentthought_hops takes no examples")
+    assert "few_shot.count=3" in line
+
+
+@pytest.mark.parametrize("arguments", [[], ["run"]])
+def test_nothing_to_run_is_a_usage_error(arguments: list[str], capsys: pytest.CaptureFixture) -> None:
+    assert main(["lm-eval", *arguments]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("latentthought: error: say what to run: --model_args pretrained=RUN --tasks NAME")
 
 
 def test_defaults_of_the_command() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +170,27 @@ def test_resume_refuses_other_settings(
     evaluate(scripted, **options, output=tmp_path)
     with pytest.raises(ConfigError, match=message):
         evaluate(scripted, **options, output=tmp_path, resume=True, **change)
+
+
+def test_a_refused_resume_names_the_clearest_difference(
+    latent_model: Any, options: dict[str, Any], tmp_path: Path
+) -> None:
+    evaluate(latent_model, **options, output=tmp_path)
+    with pytest.raises(ConfigError) as refused:
+        evaluate(latent_model, **options, output=tmp_path, resume=True, thoughts=1, limit=4)
+    said = str(refused.value)
+    assert "differ: thoughts was as trained, is 1; questions was 10, is 4; choose" in said, (
+        "and no hash of the rows"
+    )
+    rows = [replace(row, answer="0") for row in options["data"]]
+    with pytest.raises(ConfigError, match=r"differ: data was '[0-9a-f]{12}', is '[0-9a-f]{12}'; choose"):
+        evaluate(latent_model, **{**options, "data": rows}, output=tmp_path, resume=True)
+
+
+def test_a_finished_run_keeps_its_memory(scripted: Any, options: dict[str, Any], tmp_path: Path) -> None:
+    before = evaluate(scripted, **options, output=tmp_path).costs
+    assert before.peak_memory
+    assert evaluate(scripted, **options, output=tmp_path, resume=True).costs == before
 
 
 def test_resume_refuses_another_version(

@@ -18,7 +18,14 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from latentthought.config import Config
-from latentthought.data.example import DATA_FOLDER, SPLITS, Example, ExampleSet, Split
+from latentthought.data.example import (
+    DATA_FOLDER,
+    SPLITS,
+    Example,
+    ExampleSet,
+    MissingFieldError,
+    Split,
+)
 from latentthought.data.sources.base import GeneratedSource, Source
 from latentthought.data.sources.catalog import SOURCES
 from latentthought.data.sources.hub import hub_rows
@@ -86,6 +93,8 @@ def load_examples(config: SourceConfig, *, seed: int = 0, smoke: bool = False) -
             example = _parse(source, config, where, row, index, seen, skipped)
         except DataError as error:
             if config.on_bad_row == "error":
+                if isinstance(error, MissingFieldError):
+                    raise DataError(f"{error}; {_another_column(error.field, config)}") from None
                 raise
             skipped.append(_with_place(str(error), where))
             continue
@@ -94,6 +103,14 @@ def load_examples(config: SourceConfig, *, seed: int = 0, smoke: bool = False) -
             if len(examples) == config.limit:
                 break
     return _finish(examples, skipped, origin, config)
+
+
+def _another_column(field: str, config: SourceConfig) -> str:
+    """How a file with other names is read, or which name of `fields` was meant to be this one."""
+    close = nearest(field, config.fields, 1)
+    if close and field not in config.fields:
+        return f"fields: {close[0]!r} is not read of it, did you mean {field}={config.fields[close[0]]}?"
+    return f"to read another column, --field {field}=COLUMN (data.fields.{field}=COLUMN)"
 
 
 def _parse(

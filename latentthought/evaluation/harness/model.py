@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any, Self
 
 from latentthought.errors import ConfigError, require_extra, unknown
-from latentthought.evaluation.decoding import Decoding, overhead
+from latentthought.evaluation.decoding import CONTROLS, Decoding, overhead
 from latentthought.evaluation.generation import Generator, Request
 from latentthought.evaluation.harness.arguments import (
     GenerationRequest,
@@ -85,6 +85,8 @@ class HarnessModel(HarnessTokens):
             raise ConfigError(
                 "--model_args: say which model: pretrained=RUN, a model folder, or a name on the hub"
             )
+        if control not in CONTROLS:
+            raise ConfigError(unknown("control", control, CONTROLS))
         self._processes = Processes.of(pretrained)
         self.model, found = open_model(pretrained, self._processes.device or device, dtype)
         self.tokenizer = open_tokenizer(tokenizer, found)
