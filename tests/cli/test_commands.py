@@ -243,10 +243,10 @@ def test_grade_again(capsys: pytest.CaptureFixture[str], trained_run: Path, tmp_
     assert "1 of 8 verdicts changed" in shown
     assert json.loads((tmp_path / "new" / "results.json").read_text())["counts"]["correct"] == 1
     assert (folder / "samples.jsonl").read_bytes() == before, "nothing is overwritten"
-    said(capsys, ["grade", str(folder), "--task", "prosqa", "--output", str(tmp_path / "other")])
+    said(capsys, ["grade", str(folder), "--task", "gsm8k", "--output", str(tmp_path / "other")])
     other = tmp_path / "other"
-    assert json.loads((other / "results.json").read_text())["task"] == "prosqa"
-    assert json.loads((other / "samples.jsonl").read_text().splitlines()[0])["task"] == "prosqa"
+    assert json.loads((other / "results.json").read_text())["task"] == "gsm8k"
+    assert json.loads((other / "samples.jsonl").read_text().splitlines()[0])["task"] == "gsm8k"
     assert "not empty" in said(capsys, ["grade", str(folder), "--output", str(other)], 2)
     assert f"it lies in {trained_run / 'results/hops/no-thought'}" in said(
         capsys, ["grade", str(trained_run)], 2

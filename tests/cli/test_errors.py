@@ -42,7 +42,7 @@ WRONG = [
     ),
     (["evaluate", "somewhere"], "--task"),
     (["generate", "somewhere"], "give a PROMPT or --input FILE"),
-    (["generate", "somewhere", "hello", "--thoughts", "many"], "expected a whole number, got 'many'"),
+    (["generate", "somewhere", "hello", "--thoughts", "many"], "expected a whole number or auto, got 'many'"),
     (["generate", "somewhere", "hello", "--thoughts", "-1"], "expected at least 0"),
     (["generate", "somewhere", "hello", "--mix", "2"], "between 0 and 1"),
     (["generate", "somewhere", "hello", "--mix", "0.5", "--thoughts", "3"], "--mix"),
