@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from latentthought.grading.arguments import check_types
 from latentthought.grading.equivalence.ladder import equivalent
 from latentthought.grading.extraction.prediction import find, find_gold, gold_beside
 from latentthought.grading.extraction.rules import THOUGHT_ENDS, Extraction
@@ -32,17 +33,6 @@ def grade(
     """
     check_types(prediction, gold, policy)
     return judge(prediction, gold, policy, thought_ends, _compare_in_pool)
-
-
-def check_types(prediction: object, gold: object, policy: object) -> None:
-    """`TypeError` unless these are two texts and a policy: a gold that is a number or missing is a fault of the data."""
-    for name, value in (("prediction", prediction), ("gold", gold)):
-        if not isinstance(value, str):
-            raise TypeError(f"{name}: expected text, got {type(value).__name__} {value!r:.60}")
-    if not isinstance(policy, GradePolicy):
-        raise TypeError(
-            f"policy: expected a GradePolicy, got {type(policy).__name__}; GradePolicy.parse reads a dict"
-        )
 
 
 def judge(

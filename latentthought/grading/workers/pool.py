@@ -32,8 +32,8 @@ from functools import lru_cache
 from typing import Any
 
 from latentthought.errors import ConfigError, LatentThoughtError
+from latentthought.grading.arguments import check_types
 from latentthought.grading.extraction.rules import NO_ANSWER, THOUGHT_ENDS, Extraction
-from latentthought.grading.grader import check_types
 from latentthought.grading.policy import GradePolicy
 from latentthought.grading.verdict import UNGRADABLE, Verdict
 from latentthought.grading.workers import mathverify
