@@ -243,11 +243,13 @@ def _judge_part(
 
 def _thought_ends(results: Any) -> tuple[str, ...]:
     """What closes the reasoning in a completion: R1's mark, and the end token of the model that was evaluated."""
+    from latentthought.grading.extraction.rules import THOUGHT_ENDS
+
     if results and results.grading.get("thought_ends"):
         return tuple(results.grading["thought_ends"])
     recipe = (results.recipe if results else None) or {}
     own = recipe.get("model", {}).get("thought", {}).get("end_token") or "<|end-thought|>"
-    return tuple(dict.fromkeys(("</think>", own)))
+    return tuple(dict.fromkeys((*THOUGHT_ENDS, own)))
 
 
 def _plain(value: Any) -> Any:

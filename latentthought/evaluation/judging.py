@@ -10,6 +10,7 @@ from latentthought.evaluation.clues import chain_consistency, graph_consistency
 from latentthought.evaluation.puzzles import Judgement, judge_knights, judge_zebra
 from latentthought.evaluation.tasks import TaskConfig
 from latentthought.grading import GradePolicy, Verdict, grade
+from latentthought.grading.extraction.rules import THOUGHT_ENDS
 
 # `grade`, or the same method of a `GradingPool`
 Grader = Callable[..., Verdict]
@@ -20,7 +21,7 @@ def judge(
     completion: str,
     example: Example,
     task: TaskConfig,
-    thought_ends: tuple[str, ...] = ("</think>",),
+    thought_ends: tuple[str, ...] = THOUGHT_ENDS,
     grader: Grader = grade,
 ) -> Judgement:
     """Judge one completion of one row. Never raises for any completion."""

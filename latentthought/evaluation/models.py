@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from latentthought.errors import ConfigError
+from latentthought.grading.extraction.rules import THOUGHT_ENDS
 
 _BATCH = {"cpu": 32, "cuda": 128}
 _MOST_ROWS = 512
@@ -31,7 +32,7 @@ def tokenizer_of(model: Any) -> Any:
 def thought_ends_of(model: Any) -> tuple[str, ...]:
     """What closes the reasoning in a completion: R1's mark, and the model's own end token."""
     end_token = getattr(getattr(model, "thought", None), "end_token", None)
-    return tuple(dict.fromkeys(mark for mark in ("</think>", end_token) if mark))
+    return tuple(dict.fromkeys(mark for mark in (*THOUGHT_ENDS, end_token) if mark))
 
 
 def end_ids_of(model: Any, tokenizer: Any) -> frozenset[int]:

@@ -1,7 +1,7 @@
 """Judging an answer: find it in a text, bring it into one form, compare. Imports no torch, runs no text, cannot hang.
 
-Every scan is linear in the text and every number is bounded before it becomes one, so a megabyte of braces costs
-milliseconds and `1E999999999` costs nothing.
+Every scan is linear in the text and every number is bounded before it becomes one, so a megabyte of braces costs a second or
+two at most and `1E999999999` costs nothing.
 """
 
 from latentthought.grading.equivalence.ladder import equivalent

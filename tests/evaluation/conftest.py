@@ -154,3 +154,10 @@ def make_thinker(tokenizer: Any, right_answers: dict[str, str]) -> Callable[[], 
 @pytest.fixture
 def encoder(tokenizer: Any) -> Encoder:
     return Encoder(tokenizer, FormatConfig(), spans=False)
+
+
+@pytest.fixture
+def wrapped(latent_model: LatentThoughtForCausalLM, tokenizer: Any) -> Any:
+    from latentthought.evaluation.harness import LatentThoughtLM
+
+    return LatentThoughtLM(latent_model, tokenizer=tokenizer, batch_size=3)

@@ -17,9 +17,8 @@ from latentthought.data.example import Example
 from latentthought.errors import UnsupportedError, UserError, require_extra
 from latentthought.evaluation.judging import judge
 from latentthought.evaluation.tasks import TaskConfig, load_data, load_task
+from latentthought.grading.extraction.rules import THOUGHT_ENDS
 from latentthought.resources import lm_eval_folder
-
-_THOUGHT_ENDS = ("</think>",)
 
 
 class _KnowsOurTasks:
@@ -87,7 +86,7 @@ def rows(
                     "answer": example.answer,
                     "row": json.dumps(example.to_row(), ensure_ascii=False),
                     "task": task,
-                    "thought_ends": list(thought_ends or _THOUGHT_ENDS),
+                    "thought_ends": list(thought_ends or THOUGHT_ENDS),
                 }
                 for example in load_data(config, data)
             ]
@@ -114,7 +113,7 @@ def _task(name: str) -> TaskConfig:
 def _described(config: dict[str, Any]) -> dict[str, Any]:
     """What a model's config says about prompts and about the end of reasoning."""
     end = (config.get("thought") or {}).get("end_token")
-    ends = list(dict.fromkeys([*_THOUGHT_ENDS, *([end] if end else [])]))
+    ends = list(dict.fromkeys([*THOUGHT_ENDS, *([end] if end else [])]))
     return {"prompt_format": config.get("prompt_format"), "thought_ends": ends}
 
 
