@@ -32,12 +32,12 @@ class Collator:
         self.pad_to_multiple_of = pad_to_multiple_of
 
     def __call__(self, rows: Sequence[Row], stage: int, mix_ratio: float = 1.0) -> dict[str, Any]:
-        """The batch of one stage, as arguments of the model's forward and three things beside them.
+        """The batch of one stage, as arguments of the model's forward and what belongs beside them.
 
         input_ids, labels, position_ids, regions: (B, T) int64. attention_mask: (B, T) int64. thought_mask: (B, T) bool.
         thought_columns: (start, stop), `stop - start` = the stage's columns; (0, 0) when the stage feeds nothing back; None
         for soft_mix, whose thoughts are where the mask says. mix_ratio: float. feedback, jacobi_iterations: the stage's.
-        Beside them: regions, and ids (list of the rows' ids).
+        Beside them: regions, ids (list of the rows' ids), and before (list: columns of padding put before each row).
         """
         settings = self.curriculum.expand()[stage]
         columns = self.curriculum.columns(stage)
@@ -86,6 +86,7 @@ def collate(
         "position_ids": (attention_mask.cumsum(-1) - 1).clamp_(min=0),
         "thought_columns": None if columns is None else (stop - columns, stop),
         "ids": [row.id for row in rows],
+        "before": before,
     }
 
 

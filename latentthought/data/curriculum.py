@@ -253,19 +253,19 @@ class Curriculum(Config):
         return "all" if self._most_steps is not None and steps > self._most_steps else steps
 
     def _row(self, encoded: Encoded, latent_steps: LatentSteps, tokens: ThoughtTokens) -> Row:
-        steps, thoughts, soft = encoded.steps, 0, self.method == "soft_mix"
+        steps, thoughts, soft, first_step = encoded.steps, 0, self.method == "soft_mix", 0
         closes_itself = soft or self.enclose == "reasoning"
         if self.method == "none":
-            steps = []
+            first_step = len(steps)
         elif self.method in _STAGED:
             replaced = self._steps_replaced(latent_steps)
             if not self.pad_to_max:
                 replaced = min(replaced, len(steps))
             thoughts = 0 if self.method == "removal" else replaced * self.thoughts_per_step
-            steps = [] if latent_steps == "all" else steps[latent_steps:]
+            first_step = len(steps) if latent_steps == "all" else min(latent_steps, len(steps))
         return lay_out(
             encoded.prompt,
-            steps,
+            steps[first_step:],
             encoded.answer,
             tokens,
             thoughts=thoughts,
@@ -276,6 +276,8 @@ class Curriculum(Config):
             label_start=closes_itself if self.label_start is None else self.label_start,
             label_end=closes_itself if self.label_end is None else self.label_end,
             id=encoded.id,
+            first_step=first_step,
+            per_step=self.thoughts_per_step,
         )
 
     def longest(self, encoded: Encoded, tokens: ThoughtTokens = ThoughtTokens(0, 0, 0)) -> int:

@@ -3,7 +3,8 @@
 The pieces are tokenised apart, so the ids of a training prompt are the ids of the prompt at generation, and a step can be
 taken out without touching its neighbours. The price is that no token spans two pieces: a template that ends in a space
 followed by a word costs a token more than the whole text would.
-Each token keeps its character span, so that a teacher with another tokenizer can be aligned with it.
+Each token keeps its character span, and a mark of what has been read when it ends, so that a teacher with another tokenizer
+and other templates can be aligned with it (`spans`).
 Rejected: tokenising the whole text and cutting it by offsets (the prompt's last token then depends on what follows it).
 """
 
@@ -12,20 +13,23 @@ from __future__ import annotations
 import re
 import string
 from array import array
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from pydantic import ValidationInfo, field_validator
 
 from latentthought.config import Config
 from latentthought.data.example import Example
+from latentthought.data.spans import Located, literal_before, locate
 from latentthought.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _CHUNK = 2048
+_PROBE = "a question of our own"
 _FIELDS = {"prompt": {"question"}, "step": {"step"}, "answer": {"answer", "solution"}}
 _SPLITS = {"none": None, "line": re.compile(r"\n+"), "paragraph": re.compile(r"\n\s*\n")}
 
@@ -105,12 +109,27 @@ class FormatConfig(Config):
         return [part.strip() for part in parts if part.strip()]
 
 
+class StepPart(NamedTuple):
+    """What of an example's step is left in a shortened row.
+
+    number: which step of the example it is, from 1. cut, missing: from its token `cut` on (0-based), `missing` were taken out.
+    """
+
+    number: int
+    cut: int = 0
+    missing: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Encoded:
     """A row as token ids: prompt, each step, answer (end token included). Rows may share their lists: read them only.
 
-    spans: per piece, in the order prompt, steps, answer, a flat array of start, end, start, end, ... character positions in
-    the joined text of `Encoder.pieces`; a token without text has an empty span. None when not asked for.
+    spans: per piece, in the order prompt, steps, answer, a flat array of start, end, start, end, ... character positions
+        within the piece; a token without text has an empty span. marks: per piece, one a token: what has been read of it when
+        the token ends, see `spans.marks_of`. question: start and end of the question, without the white space around it, in
+        the prompt piece; None where a template rewrote it. lead: tokens of the answer piece before the answer's own words
+        ("The answer is:"). None, and 0, when spans are not asked for.
+    parts: one a step, in a row that `fit_rows` shortened; else None, which is every step, whole.
     """
 
     id: str
@@ -118,6 +137,14 @@ class Encoded:
     steps: list[list[int]]
     answer: list[int]
     spans: list[array[int]] | None = None
+    marks: list[array[int]] | None = None
+    question: tuple[int, int] | None = None
+    lead: int = 0
+    parts: tuple[StepPart, ...] | None = None
+
+    def part(self, step: int) -> StepPart:
+        """Which step of the example the step with this 0-based index is, and what of it is left."""
+        return StepPart(step + 1) if self.parts is None else self.parts[step]
 
     def __len__(self) -> int:
         return len(self.prompt) + sum(map(len, self.steps)) + len(self.answer)
@@ -126,7 +153,7 @@ class Encoded:
 class Encoder:
     """Turns examples into ids with one tokenizer and one format.
 
-    spans: keep character spans (8 bytes a token, and the tokenizer must be a fast one).
+    spans: keep what alignment needs (12 bytes a token, and the tokenizer must be a fast one).
     """
 
     def __init__(
@@ -135,6 +162,7 @@ class Encoder:
         self.tokenizer = tokenizer
         self.format = format or FormatConfig()
         self.spans = spans and bool(tokenizer.is_fast)
+        self._byte_level = self.spans and "ByteLevel" in repr(tokenizer.backend_tokenizer.pre_tokenizer)
         self._start = [] if self.format.chat else _leading_tokens(tokenizer)
         self._end = []
         if self.format.eos:
@@ -173,7 +201,7 @@ class Encoder:
 
     def prompt_ids(self, example: Example) -> list[int]:
         """The ids to generate from: exactly the `prompt` of `encode`."""
-        return self._start + list(self._tokenize([self.prompt_text(example)])[0][0])
+        return self._start + self._tokenize([self.prompt_text(example)])[0].ids
 
     def encode(self, example: Example) -> Encoded:
         """Token ids of one example."""
@@ -190,30 +218,59 @@ class Encoder:
                 dict.fromkeys(text for row in pieces for text in (row.prompt, *row.steps, row.answer))
             )
             known = dict(zip(texts, self._tokenize(texts), strict=True))
+            located: dict[tuple[str, int, int, int], Located] = {}
             for example, row in zip(chunk, pieces, strict=True):
-                tokenized = [known[text] for text in (row.prompt, *row.steps, row.answer)]
-                rows.append(self._assemble(example, row, tokenized))
+                encoded = self._assemble(example, row, known)
+                rows.append(self._locate(encoded, example, row, known, located) if self.spans else encoded)
         return rows
 
-    def _assemble(
-        self, example: Example, pieces: Pieces, tokenized: list[tuple[list[int], list | None]]
-    ) -> Encoded:
-        (prompt, _), *steps, (answer, _) = tokenized
+    def _assemble(self, example: Example, pieces: Pieces, known: Mapping[str, _Tokens]) -> Encoded:
+        prompt, answer = known[pieces.prompt].ids, known[pieces.answer].ids
         if not self._start and not prompt:
             raise DataError(f"row {example.id}: its prompt has no tokens")
-        spans = None
-        if self.spans:
-            spans, place = [], 0
-            for text, (_, offsets) in zip(
-                (pieces.prompt, *pieces.steps, pieces.answer), tokenized, strict=True
-            ):
-                spans.append(_flat_spans(offsets or (), place))
-                place += len(text)
-            spans[0][:0] = array("i", [0, 0] * len(self._start))
-            spans[-1].extend([place, place] * len(self._end))
-        return Encoded(example.id, self._start + prompt, [ids for ids, _ in steps], answer + self._end, spans)
+        steps = [known[text].ids for text in pieces.steps]
+        return Encoded(example.id, self._start + prompt, steps, answer + self._end)
 
-    def _tokenize(self, texts: list[str]) -> list[tuple[list[int], list | None]]:
+    def _locate(
+        self,
+        encoded: Encoded,
+        example: Example,
+        pieces: Pieces,
+        known: Mapping[str, _Tokens],
+        located: dict[tuple[str, int, int, int], Located],
+    ) -> Encoded:
+        """The row with spans and marks. located: of the chunk's pieces so far, each is worked out once."""
+        question = self._question(pieces.prompt, example)
+        step, answer = (literal_before(template) for template in (self.format.step, self.format.answer))
+        places = [
+            (pieces.prompt, question[0] if question else 0, len(self._start), 0),
+            *((text, step, 0, 0) for text in pieces.steps),
+            (pieces.answer, answer, 0, len(self._end)),
+        ]
+        for place in places:
+            if place not in located:
+                located[place] = locate(known[place[0]].offsets, *place, splits_characters=self._byte_level)
+        found = [located[place] for place in places]
+        spans, marks = [piece.spans for piece in found], [piece.marks for piece in found]
+        lead = sum(end <= answer for end in spans[-1][1::2])
+        return replace(encoded, spans=spans, marks=marks, question=question, lead=lead)
+
+    def _question(self, prompt: str, example: Example) -> tuple[int, int] | None:
+        """Where the question stands in the prompt piece, without the white space around it."""
+        filled, asked = self.format.prompt.format(question=example.question), example.question.strip()
+        start = filled.find(asked, literal_before(self.format.prompt))
+        if start >= 0 and self.format.chat:
+            # our turn is the last, and most templates strip it
+            turn = prompt.rfind(filled.strip(), 0, len(prompt) - self._after_turn)
+            start = -1 if turn < 0 else start + turn - (len(filled) - len(filled.lstrip()))
+        return None if start < 0 else (start, start + len(asked))
+
+    @cached_property
+    def _after_turn(self) -> int:
+        """Characters that the chat template writes after the last turn, whatever that says."""
+        return len(self._in_chat(_PROBE, Example("", _PROBE, (), "")).rpartition(_PROBE)[2])
+
+    def _tokenize(self, texts: list[str]) -> list[_Tokens]:
         batch = self.tokenizer(
             texts,
             add_special_tokens=False,
@@ -223,20 +280,13 @@ class Encoder:
         )
         shared = self._shared
         ids = [[shared[token] for token in row] for row in batch["input_ids"]]
-        return list(zip(ids, batch["offset_mapping"] if self.spans else [None] * len(ids), strict=True))
+        offsets = batch["offset_mapping"] if self.spans else [()] * len(ids)
+        return [_Tokens(*both) for both in zip(ids, offsets, strict=True)]
 
 
-def _flat_spans(offsets: Iterable[tuple[int, int]], place: int) -> array[int]:
-    """Offsets within a piece as a flat array of positions in the whole text, without overlaps.
-
-    A token that begins with an inserted mark claims the character before it too; tokens that share one character keep it.
-    """
-    flat, last = array("i"), 0
-    for start, end in offsets:
-        flat.append(place + (last if start < last < end else start))
-        flat.append(place + end)
-        last = end
-    return flat
+class _Tokens(NamedTuple):
+    ids: list[int]
+    offsets: Sequence[tuple[int, int]]
 
 
 def _leading_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
-from latentthought.data.encoding import Encoded
+from latentthought.data.encoding import Encoded, StepPart
 from latentthought.errors import DataError
 
 Overlong = Literal["drop", "truncate_steps", "error"]
+
+T = TypeVar("T")
 
 _SHOWN = 5
 
@@ -92,19 +94,39 @@ def _truncate(row: Encoded, max_length: int, length: Callable[[Encoded], int]) -
 
 
 def _without_step(row: Encoded, step: int) -> Encoded:
-    spans = row.spans and [*row.spans[: step + 1], *row.spans[step + 2 :]]
-    return replace(row, steps=[*row.steps[:step], *row.steps[step + 1 :]], spans=spans)
+    def others(pieces: list[T], piece: int) -> list[T]:
+        return [*pieces[:piece], *pieces[piece + 1 :]]
+
+    return replace(
+        row,
+        steps=others(row.steps, step),
+        spans=row.spans and others(row.spans, step + 1),
+        marks=row.marks and others(row.marks, step + 1),
+        parts=tuple(others(_parts(row), step)),
+    )
 
 
 def _without_middle(row: Encoded, step: int, count: int) -> Encoded:
-    ids = row.steps[step]
-    start = (len(ids) - count) // 2
-    steps = [*row.steps[:step], ids[:start] + ids[start + count :], *row.steps[step + 1 :]]
-    spans = row.spans
-    if spans is not None:
-        old = spans[step + 1]
-        spans = [*spans[: step + 1], old[: 2 * start] + old[2 * (start + count) :], *spans[step + 2 :]]
-    return replace(row, steps=steps, spans=spans)
+    start = (len(row.steps[step]) - count) // 2
+
+    def shortened(pieces: list[Any], piece: int, wide: int = 1) -> list[Any]:
+        kept = pieces[piece][: wide * start] + pieces[piece][wide * (start + count) :]
+        return [*pieces[:piece], kept, *pieces[piece + 1 :]]
+
+    parts = _parts(row)
+    # an earlier cut of the same step lies in its middle too, so that both are one
+    parts[step] = parts[step]._replace(cut=start, missing=parts[step].missing + count)
+    return replace(
+        row,
+        steps=shortened(row.steps, step),
+        spans=row.spans and shortened(row.spans, step + 1, 2),
+        marks=row.marks and shortened(row.marks, step + 1),
+        parts=tuple(parts),
+    )
+
+
+def _parts(row: Encoded) -> list[StepPart]:
+    return [row.part(index) for index in range(len(row.steps))]
 
 
 def _some(lines: Sequence[str]) -> str:

@@ -38,6 +38,7 @@ class Region(IntEnum):
 REGION_BITS, THOUGHT_BIT, LABEL_BIT = 7, 8, 16
 """What a position's byte in `Row.flags` is made of."""
 
+_REGION_OF = bytes(flag & REGION_BITS for flag in range(256))
 _PROMPT = bytes([Region.PROMPT])
 _DELIMITER = bytes([Region.DELIMITER])
 _LABELLED_DELIMITER = bytes([Region.DELIMITER | LABEL_BIT])
@@ -64,13 +65,17 @@ class Row:
     ids: the input ids. flags: one byte a position, its `Region` and whether it is a THOUGHT_BIT (the input is fed back) and a
     LABEL_BIT (its own id is its label, predicted at t-1); bytes, since most of them are runs of one value and a batch reads
     them all at once. pivot: the position after the last thought (after the prompt when there is none), which is what
-    collation aligns. id: the example's.
+    collation aligns. id: the example's. first_step: 0-based index of the first step still in words; the number of steps
+    when none is. per_step: thoughts that stand for one step: thought j (0-based) is of the step with index j // per_step, and
+    of none where the row has fewer steps.
     """
 
     id: str
     ids: list[int]
     flags: bytes
     pivot: int
+    first_step: int = 0
+    per_step: int = 1
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -97,6 +102,12 @@ class Row:
         """Number of positions whose input is fed back."""
         return self.flags.count(_THOUGHT) + self.flags.count(_MIXED_STEP)
 
+    def run(self, region: Region) -> tuple[int, int]:
+        """Start and stop of the positions of a region, which lie side by side (delimiters need not); (0, 0) for none."""
+        regions = self.flags.translate(_REGION_OF)
+        start = regions.find(region)
+        return (0, 0) if start < 0 else (start, regions.rfind(region) + 1)
+
 
 def lay_out(
     prompt: Sequence[int],
@@ -112,6 +123,8 @@ def lay_out(
     label_start: bool = False,
     label_end: bool = False,
     id: str = "",
+    first_step: int = 0,
+    per_step: int = 1,
 ) -> Row:
     """Lay out prompt, `thoughts` placeholders, steps and answer (all token ids) as one row.
 
@@ -120,6 +133,7 @@ def lay_out(
     `mix_steps` (soft mix) the steps themselves stand between the delimiters and each is marked as a thought that keeps
     its token and its label. `feed_thoughts=False` gives pause tokens: same ids, nothing fed back.
     In the loss: steps and answer, and a delimiter only where `label_start` or `label_end` says so.
+    `steps` are those still in words; `first_step` and `per_step` say what the thoughts stand for, see `Row`.
     """
     text = [token for step in steps for token in step]
     enclosed = delimiters and (enclose_steps or thoughts > 0 or (mix_steps and bool(text)))
@@ -139,7 +153,7 @@ def lay_out(
     )
     ids = [*prompt, *start, *fed, *middle, *answer]
     flags = before + fed_flags + middle_flags + _ANSWER * len(answer)
-    return Row(id, ids, flags, len(before) + len(fed))
+    return Row(id, ids, flags, len(before) + len(fed), first_step, per_step)
 
 
 def region_mask(regions_BT: Tensor, *wanted: Region) -> Tensor:

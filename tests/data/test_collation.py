@@ -60,6 +60,7 @@ def test_latent_batch_token_by_token():
     assert batch["thought_columns"] == (5, 6)
     assert batch["regions"][1].tolist() == [0, 0, 0, 1, 2, 3, 2, 5, 5, 0, 0]
     assert batch["ids"] == ["long", "short"]
+    assert batch["before"] == [0, 3]
     assert (batch["mix_ratio"], batch["feedback"], batch["jacobi_iterations"]) == (1.0, "sequential", None)
     assert batch["thought_mask"].dtype == torch.bool
     assert {

@@ -51,6 +51,25 @@ def test_row_with_fewer_steps_than_the_stage():
     assert ids(unpadded, 3, Encoded("n", [1], [], [7, 0])) == [1, 7, 0]
 
 
+def test_rows_say_which_steps_are_still_in_words():
+    made = curriculum("latent", thoughts_per_step=2, max_latent_steps=2, drop_rest=True)
+    rows = [made.layout(ROW, stage, None, TOKENS) for stage in range(4)]
+    assert [(row.first_step, row.per_step) for row in rows] == [(0, 2), (1, 2), (2, 2), (3, 2)]
+    short = Encoded("s", [1], [[3]], [7, 0])
+    assert curriculum("latent", max_latent_steps=3).layout(short, 3, None, TOKENS).first_step == 1
+    assert curriculum("removal", max_latent_steps=2).layout(ROW, 2, None, TOKENS).first_step == 2
+    assert curriculum("none").layout(ROW, 0, None, TOKENS).first_step == 3
+    assert [curriculum(m).layout(ROW, 0, None, TOKENS).first_step for m in ("text", "soft_mix")] == [0, 0]
+    drawn = curriculum("latent", max_latent_steps=2, uniform_prob=1.0)
+    rows = [drawn.layout(ROW, 1, random.Random(seed), TOKENS) for seed in range(40)]
+    assert {(row.first_step, row.thoughts, len(row.ids)) for row in rows} == {
+        (0, 0, 8),
+        (1, 1, 10),
+        (2, 2, 9),
+        (3, 2, 8),
+    }
+
+
 def test_pause_has_the_ids_of_latent_and_no_thoughts():
     latent, pause = (curriculum(m, max_latent_steps=2) for m in ("latent", "pause"))
     for stage in range(3):

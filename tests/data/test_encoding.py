@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from latentthought.data.encoding import Encoded, Encoder, FormatConfig
 from latentthought.data.example import Example
 from latentthought.data.fitting import fit_rows
+from latentthought.data.spans import UNMARKED, locate
 from latentthought.data.tokenizer import TokenizerConfig, train_tokenizer
 from latentthought.errors import ConfigError, DataError
 
@@ -55,17 +56,19 @@ def test_many_examples_are_encoded_as_one_by_one(tokenizer):
     assert encoder.encode_all([]) == []
 
 
-def test_spans_point_into_the_joined_text(tokenizer):
+def test_spans_point_into_their_own_piece(tokenizer):
     encoder = Encoder(tokenizer)
     row, pieces = encoder.encode(EXAMPLE), encoder.pieces(EXAMPLE)
-    text = pieces.prompt + "".join(pieces.steps) + pieces.answer
     groups = [row.prompt, *row.steps, row.answer]
     assert [len(spans) for spans in row.spans] == [2 * len(ids) for ids in groups]
-    for ids, spans in zip(groups, row.spans, strict=True):
+    for text, ids, spans in zip(
+        (pieces.prompt, *pieces.steps, pieces.answer), groups, row.spans, strict=True
+    ):
         for token, start, end in zip(ids, spans[::2], spans[1::2], strict=True):
             assert text[start:end] == text_of(tokenizer, [token])
-    assert list(row.spans[-1][-2:]) == [len(text)] * 2  # the end token has no text
-    assert Encoder(tokenizer, spans=False).encode(EXAMPLE).spans is None
+    assert list(row.spans[-1][-2:]) == [len(pieces.answer)] * 2  # the end token has no text
+    without = Encoder(tokenizer, spans=False).encode(EXAMPLE)
+    assert (without.spans, without.marks, without.question) == (None, None, None)
 
 
 @settings(max_examples=60, deadline=None)
@@ -77,9 +80,48 @@ def test_spans_of_words_cover_the_text_in_order(texts):
     )
     example = Example("r", texts[0], tuple(texts[1:-1]), texts[-1])
     row, pieces = encoder.encode(example), encoder.pieces(example)
-    edges = [edge for spans in row.spans for edge in spans]
-    assert edges == sorted(edges)
-    assert edges[0] == 0 and edges[-1] == len(pieces.prompt + "".join(pieces.steps) + pieces.answer)
+    for text, spans in zip((pieces.prompt, *pieces.steps, pieces.answer), row.spans, strict=True):
+        edges = list(spans)
+        assert edges == sorted(edges)
+        assert edges[0] == 0 and edges[-1] == len(text)
+
+
+@pytest.mark.parametrize("name", ["words", "bytes"])
+def test_marks_are_equal_where_the_same_words_were_read(name):
+    trained = train_tokenizer(TokenizerConfig(kind=name, vocab_size=300), ["Step 1: 12 + 3 = 15. é"] * 9)
+    texts = ("12 + 3 = 15", "12 + 4 = 16", "é 12")
+    plain, dressed = (
+        Encoder(trained, FormatConfig(step=step)) for step in ("{step}", "Step {{1}}: {step}. ")
+    )
+    rows = [encoder.encode(Example("r", "1", texts, "1")) for encoder in (plain, dressed)]
+    prefix, seen = len("Step {1}: "), []
+    for row, before, after in ((rows[0], 0, ""), (rows[1], prefix, ". ")):
+        for number, text in enumerate(texts, 1):
+            ends = row.spans[number][1::2]
+            read = [(text + after)[: end - before] for end in ends if end > before]
+            seen += zip(read, row.marks[number][-len(read) :], strict=True)
+    assert len({text for text, _ in seen}) < len(seen)
+    assert all((a == b) == (mark == other) for a, mark in seen for b, other in seen)
+
+
+def test_question_is_found_without_the_white_space_around_it(tokenizer):
+    form = FormatConfig(prompt="Q {{2}}: {question} 2?\n")
+    encoder = Encoder(tokenizer, form)
+    for asked in ("2?", " 2+3?\n", "Q", ""):
+        example = Example("r", asked, (), "2")
+        start, stop = encoder.encode(example).question
+        assert encoder.pieces(example).prompt[start:stop] == asked.strip()
+        assert start == len("Q {2}: ") + len(asked) - len(asked.lstrip())
+
+
+def test_characters_belong_to_the_token_that_has_their_last_byte():
+    # three bytes of one character, the last with the next one's first; then a plain token
+    found = locate([(0, 1), (0, 1), (0, 2), (1, 2), (2, 4)], "日日ab", 0, splits_characters=True)
+    assert list(found.spans) == [0, 0, 0, 0, 0, 1, 1, 2, 2, 4]
+    assert [mark == UNMARKED for mark in found.marks] == [True, True, True, False, False]
+    assert found.marks[-2:] == locate([(0, 1), (1, 2), (2, 4)], "日日ab", 0).marks[1:]
+    # a mark that was inserted before a word claims the character before it
+    assert list(locate([(0, 1), (0, 2)], ">b", 0).spans) == [0, 1, 1, 2]
 
 
 def test_equal_ids_are_one_object(tokenizer):
@@ -213,7 +255,21 @@ def test_truncation_keeps_spans_in_step(tokenizer):
     assert [len(spans) for spans in fitted.spans] == [
         2 * len(ids) for ids in (fitted.prompt, *fitted.steps, fitted.answer)
     ]
+    pieces = Encoder(tokenizer).pieces(Example("r", "2?", ("3*4=12", "So 2+12=14. Then.", "14"), "14"))
+    assert [part.number for part in fitted.parts] == [1, 3]
+    for part, ids, spans, marks in zip(
+        fitted.parts, fitted.steps, fitted.spans[1:], fitted.marks[1:], strict=False
+    ):
+        text = pieces.steps[part.number - 1]
+        assert [text[a:b] for a, b in zip(spans[::2], spans[1::2], strict=True)] == [
+            text_of(tokenizer, [token]) for token in ids
+        ]
+        assert list(marks) == list(encoded.marks[part.number])
     again = fit_rows([encoded], len(encoded.prompt + encoded.answer) + 3, "truncate_steps").rows[0]
+    for part, ids, marks in zip(again.parts, again.steps, again.marks[1:], strict=False):
+        kept = [n for n in range(len(encoded.steps[part.number - 1])) if not 0 <= n - part.cut < part.missing]
+        assert ids == [encoded.steps[part.number - 1][n] for n in kept]
+        assert list(marks) == [encoded.marks[part.number][n] for n in kept]
     assert len(again) <= len(encoded.prompt + encoded.answer) + 3
     assert [len(spans) for spans in again.spans] == [
         2 * len(ids) for ids in (again.prompt, *again.steps, again.answer)

@@ -88,3 +88,12 @@ def test_delimiters_around_all_reasoning_come_right_before_the_answer():
     assert words.ids == [1, 2, 91, 5, 6, 92, 7, 8]
     only_end = lay_out([1, 2], [], [7], ThoughtTokens(end_id=92), thoughts=1, enclose_steps=True)
     assert only_end.ids == [1, 2, 0, 92, 7]
+
+
+def test_regions_are_found_as_runs():
+    row = lay_out(PROMPT, STEPS, ANSWER, TOKENS, thoughts=3, first_step=1, per_step=3, label_end=True)
+    assert [row.run(region) for region in (P, H, S, A)] == [(0, 2), (3, 6), (7, 10), (10, 12)]
+    assert (row.first_step, row.per_step) == (1, 3)
+    mixed = lay_out(PROMPT, STEPS, ANSWER, TOKENS, mix_steps=True)
+    assert (mixed.run(S), mixed.run(H), mixed.per_step) == ((3, 6), (0, 0), 1)
+    assert lay_out(PROMPT, [], ANSWER, TOKENS, thoughts=2, feed_thoughts=False).run(H) == (3, 5)
