@@ -339,3 +339,14 @@ def test_scans_stay_linear() -> None:
     split_sentences("$x. Y" * 50_000)
     split_sentences("[asy] " * 50_000)
     assert time.monotonic() - start < 3
+
+
+def test_sources_can_be_mixed_each_with_settings_of_its_own() -> None:
+    also = [{"source": "aqua", "limit": 3}, {"source": "math", "min_steps": 0}]
+    mixed = load_examples(
+        SourceConfig.parse({"source": "gsm8k", "limit": 5, "also": also}, "data"), smoke=True
+    )
+    assert [example.id.split("/")[0] for example in mixed] == ["gsm8k"] * 5 + ["aqua"] * 3 + ["math"] * 5
+    twice = SourceConfig.parse({"source": "gsm8k", "also": [{"source": "gsm8k"}]}, "data")
+    with pytest.raises(DataError, match="two sources have a row with the id 'gsm8k/train/0'"):
+        load_examples(twice, smoke=True)

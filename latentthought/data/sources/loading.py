@@ -44,6 +44,7 @@ class SourceConfig(Config):
     file (a validation slice of a training file: one reads `limit: 500`, the other `start: 500`). limit: at most so many rows.
     min_steps: leave out rows with fewer reasoning steps (counted). fields: the name the source expects -> the name, or
     dotted path, in the file. options: the source's own settings. on_bad_row: stop at a row that does not hold, or count it.
+    also: more sources, each with settings of its own, whose rows are mixed with these; `limit` counts for each of them.
     """
 
     source: str
@@ -55,6 +56,7 @@ class SourceConfig(Config):
     fields: dict[str, str] = {}
     options: dict[str, Any] = {}
     on_bad_row: Literal["error", "skip"] = "error"
+    also: tuple[SourceConfig, ...] = ()
 
     @model_validator(mode="after")
     def _holds(self) -> SourceConfig:
@@ -79,6 +81,29 @@ def load_examples(config: SourceConfig, *, seed: int = 0, smoke: bool = False) -
     `seed` matters to generated sources and to smoke rows only. Raises DataError (bad row or file, or no row left),
     MissingFileError, NotFoundError (no such split), HubUnreachableError.
     """
+    sets = [_load(part, seed, smoke) for part in (config, *_others(config))]
+    if len(sets) == 1:
+        return sets[0]
+    seen: set[str] = set()
+    for example in (example for part in sets for example in part):
+        if example.id in seen:
+            raise DataError(f"data.also: two sources have a row with the id {example.id!r}")
+        seen.add(example.id)
+    origin = " and ".join(part.origin for part in sets)
+    return ExampleSet(
+        [example for part in sets for example in part],
+        skipped=[line for part in sets for line in part.skipped],
+        origin=origin,
+    )
+
+
+def _others(config: SourceConfig) -> Iterator[SourceConfig]:
+    for part in config.also:
+        limits = [limit for limit in (config.limit, part.limit) if limit is not None]
+        yield part.replace(limit=min(limits, default=None))
+
+
+def _load(config: SourceConfig, seed: int, smoke: bool) -> ExampleSet:
     source = SOURCES[config.source].configured(config.options)
     if isinstance(source, GeneratedSource):
         return _generated(source, config, seed, smoke)
