@@ -11,9 +11,10 @@ per-layer checkpointing, which is exact there and saves more.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple, cast
+from types import MappingProxyType
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,13 +23,16 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
 from latentthought.errors import ConfigError
+from latentthought.model.capture import block_count, capturing
 
 
 class States(NamedTuple):
-    """Hidden states of one pass: `final` (B, T, D) goes to the head, `fed` (B, T, D) is what thoughts feed back."""
+    """Hidden states of one pass, each (B, T, D): `final` goes to the head, `fed` is what thoughts feed back, and `captured`
+    holds the layers asked for, by the keys of `model.capture`."""
 
     final: Tensor
     fed: Tensor
+    captured: Mapping[int, Tensor] = MappingProxyType({})
 
 
 class Backbone:
@@ -40,7 +44,7 @@ class Backbone:
     """
 
     def __init__(self, base: PreTrainedModel, layer: int = -1):
-        blocks = base.config.get_text_config().num_hidden_layers
+        blocks = block_count(base)
         if layer > blocks:
             raise ConfigError(
                 f"thought.layer: {layer} is out of range: the base has blocks 1 to {blocks} "
@@ -99,6 +103,7 @@ class Backbone:
         position_ids: Tensor | None,
         cache: DynamicCache | None = None,
         input_ids: Tensor | None = None,
+        capture: Sequence[int] = (),
     ) -> States:
         """One pass over some columns; extends `cache` in place.
 
@@ -107,13 +112,14 @@ class Backbone:
             attention_mask: (B, cached + t), 1 where a column is attended, or None for all.
             position_ids: (B, t) or None.
             cache: keys and values of the columns before, or None for a pass that needs none.
+            capture: layers whose states are wanted too; see `model.capture`.
         """
         if embeddings is None or not (self.checkpointing and torch.is_grad_enabled()):
-            return self._run(embeddings, attention_mask, position_ids, cache, input_ids)
+            return self._run(embeddings, attention_mask, position_ids, cache, input_ids, capture)
         if cache is None:
             with _layer_checkpointing(self.base):
-                return self._run(embeddings, attention_mask, position_ids, None, None)
-        return self._run_checkpointed(embeddings, attention_mask, position_ids, cache)
+                return self._run(embeddings, attention_mask, position_ids, None, None, capture)
+        return self._run_checkpointed(embeddings, attention_mask, position_ids, cache, capture)
 
     def _run(
         self,
@@ -122,35 +128,37 @@ class Backbone:
         positions: Tensor | None,
         cache: DynamicCache | None,
         input_ids: Tensor | None,
+        capture: Sequence[int],
     ) -> States:
-        inputs: dict[str, Any] = (
-            {"input_ids": input_ids} if embeddings is None else {"inputs_embeds": embeddings}
-        )
-        if self.layer != -1:
-            inputs["output_hidden_states"] = True
-        output = self.base.base_model(
-            **inputs,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=cache is not None,
-        )
-        final = output.last_hidden_state
-        return States(final, final if self.layer == -1 else output.hidden_states[self.layer])
+        inputs = {"input_ids": input_ids} if embeddings is None else {"inputs_embeds": embeddings}
+        with capturing(self.base, {self.layer, *capture} - {-1}) as states:
+            output = self.base.base_model(
+                **inputs,
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=cache is not None,
+            )
+        states[-1] = output.last_hidden_state
+        return States(states[-1], states[self.layer], {layer: states[layer] for layer in capture})
 
     def _run_checkpointed(
-        self, embeddings: Tensor, mask: Tensor | None, positions: Tensor | None, cache: DynamicCache
+        self,
+        embeddings: Tensor,
+        mask: Tensor | None,
+        positions: Tensor | None,
+        cache: DynamicCache,
+        capture: Sequence[int],
     ) -> States:
         def recomputed(embeddings: Tensor, *keys_values: Tensor) -> tuple[Tensor, ...]:
             inner = rebuild_cache(keys_values)
-            states = self._run(embeddings, mask, positions, inner, None)
-            return (*states, *flatten_cache(inner))
+            states = self._run(embeddings, mask, positions, inner, None, capture)
+            captured = [states.captured[layer] for layer in capture]
+            return (states.final, states.fed, *captured, *flatten_cache(inner))
 
-        final, fed, *keys_values = checkpoint(
-            recomputed, embeddings, *flatten_cache(cache), use_reentrant=False
-        )
-        cache.layers = rebuild_cache(keys_values).layers
-        return States(final, fed)
+        final, fed, *rest = checkpoint(recomputed, embeddings, *flatten_cache(cache), use_reentrant=False)
+        cache.layers = rebuild_cache(rest[len(capture) :]).layers
+        return States(final, fed, dict(zip(capture, rest[: len(capture)], strict=True)))
 
 
 def flatten_cache(cache: DynamicCache) -> list[Tensor]:

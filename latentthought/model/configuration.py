@@ -51,7 +51,10 @@ class LatentThoughtConfig(PreTrainedConfig):
 
     model_type = "latent_thought"
     sub_configs = {"text_config": AutoConfig}
-    keys_to_ignore_at_inference = ["past_key_values", "thoughts", "thought_counts", "hidden", "monitor"]
+    keys_to_ignore_at_inference = [
+        *("past_key_values", "thoughts", "thought_counts", "hidden", "monitor"),
+        *("captured", "value", "reading"),
+    ]
 
     def __init__(
         self,

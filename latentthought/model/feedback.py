@@ -14,6 +14,7 @@ scored hidden states always come from inputs whose thoughts are final.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
 
@@ -21,20 +22,39 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from latentthought.errors import ConfigError
+from latentthought.errors import ConfigError, unknown
 from latentthought.model.backbone import Backbone, States, fork_cache
 from latentthought.model.inputs import ThoughtInputs
 from latentthought.thoughts.layout import Feedback as FeedbackKind
-from latentthought.thoughts.mixing import BlendRule, blend, columns
+from latentthought.thoughts.mixing import BlendRule, MixRatio, blend, columns
 from latentthought.thoughts.scale import ScaleMatcher
 
 FEEDBACK_KINDS = get_args(FeedbackKind)
 
 
+def check_feedback(
+    kind: str, given_states: Tensor | None, thought_mask: Tensor | None, ratio: MixRatio, width: int
+) -> None:
+    """Raise `ConfigError` for an unknown method, for states that it does not take, and for a ratio outside 0 to 1."""
+    if kind not in FEEDBACK_KINDS:
+        raise ConfigError(unknown("feedback", kind, FEEDBACK_KINDS))
+    if given_states is not None and (kind != "single_pass" or thought_mask is None):
+        raise ConfigError(
+            f"thought_states go with feedback='single_pass' and a thought_mask, not with feedback={kind!r}"
+        )
+    if given_states is not None and thought_mask is not None:
+        wanted = (*thought_mask.shape, width)
+        if given_states.shape != wanted:
+            raise ConfigError(f"thought_states: (B, T, D) = {wanted}, not {tuple(given_states.shape)}")
+    if not isinstance(ratio, Tensor) and not 0 <= ratio <= 1:
+        raise ConfigError(f"mix_ratio: a number from 0 to 1, not {ratio!r}")
+
+
 @dataclass(frozen=True)
 class Feedback:
-    """What the passes gave: `states` of all columns, `fed_in` (B, stop - start, D) = h_{t-1} fed in at each column from start
-    to stop before scale and blend, and on request `text_states` (B, T, D), the states of the pure-text pass, without gradient."""
+    """What the passes gave: `states` of all columns (captured layers too), `fed_in` (B, stop - start, D) = h_{t-1} fed in at each
+    column from start to stop before scale and blend, and on request `text_states` (B, T, D), the states of the pure-text
+    pass, without gradient."""
 
     states: States
     fed_in: Tensor
@@ -49,6 +69,7 @@ class FeedbackPasses:
         jacobi_iterations: k, for jacobi; None runs as many as there are thought columns (exact).
         gradient_iterations: how many of the last jacobi updates carry gradient; None is all.
         backprop_thoughts: how many of the last sequential thoughts carry gradient into the state fed to them; None is all.
+        capture: layers whose states are kept too, from the passes whose states are scored; see `model.capture`.
     """
 
     def __init__(
@@ -59,6 +80,7 @@ class FeedbackPasses:
         jacobi_iterations: int | None = None,
         gradient_iterations: int | None = None,
         backprop_thoughts: int | None = None,
+        capture: Sequence[int] = (),
     ):
         limits = {
             "jacobi_iterations": (jacobi_iterations, 1),
@@ -72,6 +94,7 @@ class FeedbackPasses:
         self.jacobi_iterations = jacobi_iterations
         self.gradient_iterations = gradient_iterations
         self.backprop_thoughts = backprop_thoughts
+        self.capture = tuple(capture)
 
     def run(
         self,
@@ -98,15 +121,20 @@ class FeedbackPasses:
         return torch.where(inputs.thought_mask[:, start:stop, None], mixed_BSD, text_BSD)
 
     def _pass(
-        self, inputs: ThoughtInputs, embeddings: Tensor, start: int, stop: int, cache: DynamicCache | None
+        self,
+        inputs: ThoughtInputs,
+        embeddings: Tensor,
+        start: int,
+        stop: int,
+        cache: DynamicCache | None,
+        capture: Sequence[int] = (),
     ) -> States:
-        return self.backbone.run(
-            embeddings, inputs.attention_mask[:, :stop], inputs.position_ids[:, start:stop], cache
-        )
+        mask, positions = inputs.attention_mask[:, :stop], inputs.position_ids[:, start:stop]
+        return self.backbone.run(embeddings, mask, positions, cache, capture=capture)
 
     def _prefix(self, inputs: ThoughtInputs) -> tuple[States, DynamicCache]:
-        cache = DynamicCache()
-        return self._pass(inputs, inputs.embeddings[:, : inputs.start], 0, inputs.start, cache), cache
+        cache, stop = DynamicCache(), inputs.start
+        return self._pass(inputs, inputs.embeddings[:, :stop], 0, stop, cache, self.capture), cache
 
     def _sequential(
         self, inputs: ThoughtInputs, prefix: States, cache: DynamicCache, text: Tensor | None
@@ -124,7 +152,7 @@ class FeedbackPasses:
                 if stop > start + 1
                 else thought
             )
-            passes.append(self._pass(inputs, embeddings, start, stop, cache))
+            passes.append(self._pass(inputs, embeddings, start, stop, cache, self.capture))
             fed_in.append(previous)
             if (
                 stop < total and stop - start > 1
@@ -160,9 +188,8 @@ class FeedbackPasses:
             # blending stays outside: a learnt scale (mlp) trains even where the states carry no gradient
             x_BSD = self.mix(inputs, fed_in, start, stop)
         total = inputs.embeddings.shape[1]
-        scored = self._pass(
-            inputs, torch.cat([x_BSD, inputs.embeddings[:, stop:]], dim=1), start, total, cache
-        )
+        embeddings = torch.cat([x_BSD, inputs.embeddings[:, stop:]], dim=1)
+        scored = self._pass(inputs, embeddings, start, total, cache, self.capture)
         return Feedback(_join([prefix, scored]), fed_in, text)
 
     def _given(self, inputs: ThoughtInputs, given_states: Tensor, text_states: bool) -> Feedback:
@@ -174,7 +201,7 @@ class FeedbackPasses:
         if text_states:
             with torch.no_grad():
                 text = self._pass(inputs, inputs.embeddings, 0, total, None).fed
-        return Feedback(self._pass(inputs, embeddings, 0, total, None), fed_in, text)
+        return Feedback(self._pass(inputs, embeddings, 0, total, None, self.capture), fed_in, text)
 
     @torch.no_grad()
     def _text_states(self, inputs: ThoughtInputs, prefix: States, cache: DynamicCache) -> Tensor:
@@ -185,6 +212,10 @@ class FeedbackPasses:
 
 def _join(passes: list[States]) -> States:
     final = torch.cat([states.final for states in passes], dim=1)
+    captured = {
+        layer: final if layer == -1 else torch.cat([states.captured[layer] for states in passes], dim=1)
+        for layer in passes[0].captured
+    }
     if passes[0].fed is passes[0].final:
-        return States(final, final)
-    return States(final, torch.cat([states.fed for states in passes], dim=1))
+        return States(final, final, captured)
+    return States(final, torch.cat([states.fed for states in passes], dim=1), captured)

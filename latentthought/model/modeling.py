@@ -7,27 +7,34 @@ family of transformers serves. Rejected: one subclass a family (copied forward c
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, DynamicCache, GenerationMixin, PreTrainedModel
 
-from latentthought.errors import ConfigError, UnsupportedError, unknown
+from latentthought.errors import ConfigError
 from latentthought.model.backbone import Backbone, States, positions_of
+from latentthought.model.capture import check_layers
+from latentthought.model.companions import WithCompanions
 from latentthought.model.configuration import LatentThoughtConfig, ThoughtConfig
-from latentthought.model.feedback import FEEDBACK_KINDS, FeedbackPasses
+from latentthought.model.feedback import FeedbackPasses, check_feedback
 from latentthought.model.generation import ThoughtGeneration
 from latentthought.model.inputs import ThoughtInputs, find_columns
 from latentthought.model.output import LatentThoughtOutput
+from latentthought.model.plain import run_base
+from latentthought.model.recomputing import RecomputedPasses
 from latentthought.model.saving import ModelFiles
-from latentthought.model.scoring import next_token_loss
+from latentthought.model.scoring import kept_positions, next_token_loss
 from latentthought.thoughts.layout import Feedback as FeedbackKind
 from latentthought.thoughts.mixing import MixRatio
 from latentthought.thoughts.scale import ScaleMatcher, root_mean_square
 
 
-class LatentThoughtForCausalLM(ThoughtGeneration, ModelFiles, GenerationMixin):
+class LatentThoughtForCausalLM(
+    ThoughtGeneration, ModelFiles, WithCompanions, RecomputedPasses, GenerationMixin
+):
     """Any Hugging Face causal LM, able to think in hidden states. Build one with `from_base` or `from_pretrained`."""
 
     config_class = LatentThoughtConfig
@@ -53,6 +60,7 @@ class LatentThoughtForCausalLM(ThoughtGeneration, ModelFiles, GenerationMixin):
         self.thought = config.thought_config
         self.backbone = Backbone(base, self.thought.layer)
         self.scale = ScaleMatcher(self.thought.scale, self.backbone.width, self.thought.scale_width)
+        self.companions = nn.ModuleDict()
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -97,39 +105,6 @@ class LatentThoughtForCausalLM(ThoughtGeneration, ModelFiles, GenerationMixin):
         self.backbone.checkpointing = checkpointing
         return self.thought
 
-    def activation_checkpointing_enable(
-        self,
-        activation_checkpointing_kwargs: dict | None = None,
-        every_n_layers: int = 1,
-        offload: bool = False,
-    ) -> None:
-        """Recompute each pass as a whole in backward. (The base's own switch drops the cache and gives a wrong loss.)
-
-        Never re-entrant, whatever `activation_checkpointing_kwargs` say; with a whole pass as the unit there are no layers to
-        pick from.
-        """
-        if every_n_layers != 1 or offload:
-            raise UnsupportedError(
-                "gradient checkpointing: a whole pass is recomputed, so every_n_layers and offload do not apply"
-            )
-        self.backbone.checkpointing = True
-
-    def activation_checkpointing_disable(self) -> None:
-        self.backbone.checkpointing = False
-
-    @property
-    def is_activation_checkpointing(self) -> bool:
-        return self.backbone.checkpointing
-
-    # the names in earlier releases of transformers
-    def gradient_checkpointing_enable(
-        self, gradient_checkpointing_kwargs: dict | None = None, **options: Any
-    ) -> None:
-        self.activation_checkpointing_enable(gradient_checkpointing_kwargs, **options)
-
-    gradient_checkpointing_disable = activation_checkpointing_disable
-    is_gradient_checkpointing = is_activation_checkpointing
-
     @torch.no_grad()
     def measure_scale(self) -> float:
         """Set the scale target to the mean RMS over all rows of the embedding output; returns it. Called when a stage starts."""
@@ -162,6 +137,9 @@ class LatentThoughtForCausalLM(ThoughtGeneration, ModelFiles, GenerationMixin):
         return_states: bool = False,
         text_states: bool = False,
         return_predictions: bool = False,
+        capture: Sequence[int] = (),
+        score: Callable[[LatentThoughtForCausalLM, LatentThoughtOutput], Any] | None = None,
+        reading: Mapping[str, Any] | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
@@ -182,16 +160,24 @@ class LatentThoughtForCausalLM(ThoughtGeneration, ModelFiles, GenerationMixin):
             num_items_in_batch: divisor of the summed loss, in place of the valid labels of this batch.
             return_states: also `hidden`, `scaled` and `embeddings`. text_states: also those of the pure-text pass.
             return_predictions: also the argmax at labelled positions.
+            capture: layers whose states are wanted as `captured`: 0 the input of block 1, b the output of block b before the
+                final norm, -1 the state after it. score: called as score(model, output) when all else is there; what it returns
+                is `value`. So head, projectors and auxiliary decoder are used inside the forward that an engine has
+                wrapped (outside it, DDP and ZeRO would silently not train them).
+            reading: arguments of one more forward, run first and with gradient, with the same layers captured: the same rows
+                as a whole chain of thought (self distillation). It has no logits unless it asks for them.
             output_attentions, output_hidden_states: as in transformers, for plain text only. return_dict: accepted for
                 transformers' sake; the output is always a `LatentThoughtOutput`.
 
         Raises: ConfigError for a thought at a row's first position, an unknown method, or states without `single_pass`.
         """
-        self._check(feedback, thought_states, thought_mask, mix_ratio)
+        check_feedback(feedback, thought_states, thought_mask, mix_ratio, self.backbone.width)
+        check_layers(self.base, capture)
         asked = thought_mask
         if not isinstance(mix_ratio, Tensor) and mix_ratio == 0:
             thought_mask = None
         columns = () if thought_mask is None else find_columns(thought_mask, attention_mask, thought_columns)
+        layers = tuple(capture) if score is None else tuple(dict.fromkeys((*capture, -1)))
         cached = past_key_values is not None
         if cached or use_cache or output_attentions or output_hidden_states:
             if columns:
@@ -202,33 +188,32 @@ class LatentThoughtForCausalLM(ThoughtGeneration, ModelFiles, GenerationMixin):
                 raise ConfigError(
                     "return_states and text_states go neither with use_cache nor with attentions or all hidden states"
                 )
+            if layers or reading is not None:
+                raise ConfigError(
+                    "capture, score and reading go neither with a cache nor with attentions or all hidden states"
+                )
             if not return_states:
-                known = self.base(
+                return run_base(
+                    self.base,
+                    labels,
+                    self.backbone.vocabulary,
                     input_ids=input_ids,
                     inputs_embeds=inputs_embeds,
                     attention_mask=attention_mask,
                     position_ids=position_ids,
                     past_key_values=past_key_values,
                     use_cache=use_cache,
-                    logits_to_keep=logits_to_keep if labels is None else 0,
+                    logits_to_keep=logits_to_keep,
                     output_attentions=output_attentions,
                     output_hidden_states=output_hidden_states,
+                    return_logits=return_logits,
+                    num_items_in_batch=num_items_in_batch,
+                    return_predictions=return_predictions,
                 )
-                if labels is None:
-                    return LatentThoughtOutput(**known)
-                # not by the base, which would divide by rules of its own
-                loss, predictions = next_token_loss(
-                    nn.Identity(),
-                    known.logits,
-                    labels,
-                    self.backbone.vocabulary,
-                    num_items_in_batch,
-                    return_predictions,
-                )
-                logits = _kept(known.logits, logits_to_keep) if return_logits else None
-                scored = {"loss": loss, "logits": logits, "predictions": predictions}
-                return LatentThoughtOutput(**{**known, **scored})
         result = LatentThoughtOutput(past_key_values=past_key_values)
+        if reading is not None:
+            # not through __call__: an engine's hooks on the wrapped model take one forward a step
+            result.reading = self.forward(**{"return_logits": False, **reading, "capture": layers})
         if thought_mask is not None and columns:
             inputs = ThoughtInputs.prepare(
                 self._embeddings(input_ids, inputs_embeds),
@@ -246,12 +231,15 @@ class LatentThoughtForCausalLM(ThoughtGeneration, ModelFiles, GenerationMixin):
                 jacobi_iterations,
                 gradient_iterations,
                 backprop_thoughts,
+                layers,
             )
             done = passes.run(feedback, inputs, thought_states, text_states)
             states, result.text_states = done.states, done.text_states
             result.report_thoughts(inputs, done, self.scale.target, exact=thought_columns is None)
         else:
-            states = self._text_pass(input_ids, inputs_embeds, attention_mask, position_ids, past_key_values)
+            states = self._text_pass(
+                input_ids, inputs_embeds, attention_mask, position_ids, past_key_values, layers
+            )
             result.text_states = states.fed.detach() if text_states else None
             if asked is not None:  # and nothing was fed back: the ratio is 0, or no row thinks
                 result.thoughts, result.thought_counts = states.fed[:, :0], asked.sum(1) * 0
@@ -268,25 +256,15 @@ class LatentThoughtForCausalLM(ThoughtGeneration, ModelFiles, GenerationMixin):
                 return_predictions,
             )
         if return_logits or (return_logits is None and labels is None):
-            result.logits = self.backbone.head(_kept(states.final, logits_to_keep))
+            result.logits = self.backbone.head(kept_positions(states.final, logits_to_keep))
+        if layers:
+            result.captured = {**states.captured, self.backbone.layer: states.fed, -1: states.final}
         # made anew, since transformers reads it as a tuple too, with the loss or the logits first
-        return LatentThoughtOutput(**result)
-
-    def _check(
-        self, feedback: str, thought_states: Tensor | None, thought_mask: Tensor | None, mix_ratio: MixRatio
-    ) -> None:
-        if feedback not in FEEDBACK_KINDS:
-            raise ConfigError(unknown("feedback", feedback, FEEDBACK_KINDS))
-        if thought_states is not None and (feedback != "single_pass" or thought_mask is None):
-            raise ConfigError(
-                f"thought_states go with feedback='single_pass' and a thought_mask, not with feedback={feedback!r}"
-            )
-        if thought_states is not None and thought_mask is not None:
-            wanted = (*thought_mask.shape, self.backbone.width)
-            if thought_states.shape != wanted:
-                raise ConfigError(f"thought_states: (B, T, D) = {wanted}, not {tuple(thought_states.shape)}")
-        if not isinstance(mix_ratio, Tensor) and not 0 <= mix_ratio <= 1:
-            raise ConfigError(f"mix_ratio: a number from 0 to 1, not {mix_ratio!r}")
+        if score is None:
+            return LatentThoughtOutput(**result)
+        # mixed precision copies whatever a forward returns to float32, and the step would hold it until its end
+        spent = {"captured": None, "reading": None}
+        return LatentThoughtOutput(**{**result, "value": score(self, result), **spent})
 
     def _embeddings(self, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:
         if inputs_embeds is not None:
@@ -302,20 +280,14 @@ class LatentThoughtForCausalLM(ThoughtGeneration, ModelFiles, GenerationMixin):
         mask: Tensor | None,
         positions: Tensor | None,
         cache: DynamicCache | None,
+        capture: Sequence[int],
     ) -> States:
         # rotary models see only differences of positions, so the bare model's own default stays untouched, bit for bit
         if positions is None and mask is not None and self.backbone.absolute_positions and cache is None:
             positions = positions_of(mask)
         if self.backbone.checkpointing:
             embeds = self._embeddings(input_ids, embeds)
-        return self.backbone.run(embeds, mask, positions, cache, input_ids)
-
-
-def _kept(final: Tensor, logits_to_keep: int | Tensor) -> Tensor:
-    """The positions whose logits are wanted, as transformers counts them: the last n, all for 0, or those of an index."""
-    if isinstance(logits_to_keep, Tensor):
-        return final[:, logits_to_keep]
-    return final[:, -logits_to_keep:] if logits_to_keep else final
+        return self.backbone.run(embeds, mask, positions, cache, input_ids, capture)
 
 
 AutoModelForCausalLM.register(LatentThoughtConfig, LatentThoughtForCausalLM, exist_ok=True)

@@ -26,6 +26,10 @@ class LatentThoughtOutput(ModelOutput):
     monitor: 0-d tensors, means over the thoughts: `rms_ratio` (thought RMS over embedding RMS), `cosine` (of fed-in state and
         token embedding), `gap` (how far, relative to their own size, the states fed in are from those that the scored pass then
         gave at the same places: 0 for sequential feedback, the drift of single_pass and of too few Jacobi iterations).
+    captured: the states (B, T, D) of the layers asked for, by the keys of `model.capture`; always among them -1 and the layer
+        whose states are fed back.
+    value: what `score` returned. reading: the output of the other reading, with the same layers captured.
+        With a `score`, `captured` and `reading` exist for it alone and are gone when the forward returns.
     hidden_states, attentions: of the base, for plain text.
     """
 
@@ -40,6 +44,9 @@ class LatentThoughtOutput(ModelOutput):
     text_states: Tensor | None = None
     predictions: Tensor | None = None
     monitor: dict[str, Tensor] | None = None
+    captured: dict[int, Tensor] | None = None
+    value: Any = None
+    reading: LatentThoughtOutput | None = None
     hidden_states: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
 

@@ -80,3 +80,10 @@ def _summed_loss(
         losses.append(loss)
         best.append(best_n)
     return torch.stack(losses).sum(), torch.cat(best)
+
+
+def kept_positions(hidden: Tensor, logits_to_keep: int | Tensor) -> Tensor:
+    """The positions of (B, T, ...) whose logits are wanted, as transformers counts them: the last n, all for 0, or an index's."""
+    if isinstance(logits_to_keep, Tensor):
+        return hidden[:, logits_to_keep]
+    return hidden[:, -logits_to_keep:] if logits_to_keep else hidden
