@@ -1,0 +1,152 @@
+"""What is in a cache, and what a recipe wants of one.
+
+A `CacheSpec` says everything that decides the bytes of a shard, so that a shard of another teacher, tokenizer, data set or
+plan is never taken for a finished one, and a recipe that needs something else is told what differs. Names and library versions
+are kept for the reader and decide nothing: a teacher may lie in another folder on the next machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from latentthought.config import Config
+from latentthought.objective.alignment import Rule
+
+SCHEMA_VERSION = 1
+
+Codec = Literal["fp32", "bf16", "fp8", "int8"]
+# a capture key: 0 = input of block 1, b = output of block b before the final norm, -1 = after the final norm
+Layer = Annotated[int, Field(ge=-1)]
+
+
+class TopKLogits(Config):
+    """Keep the k likeliest tokens of every prediction, and the mass of all others (most of it, at a high temperature)."""
+
+    kind: Literal["top_k"] = "top_k"
+    k: int = Field(64, ge=1)
+    temperature: float = Field(1.0, gt=0)
+
+    @property
+    def columns(self) -> int:
+        """Tokens kept at each position."""
+        return self.k
+
+
+class SampledLogits(Config):
+    """Keep n tokens drawn from the teacher's distribution: an unbiased estimate of the whole cross-entropy."""
+
+    kind: Literal["sampled"] = "sampled"
+    n: int = Field(50, ge=1)
+    temperature: float = Field(1.0, gt=0)
+
+    @property
+    def columns(self) -> int:
+        """Tokens kept at each position."""
+        return self.n
+
+
+LogitsConfig = Annotated[TopKLogits | SampledLogits, Field(discriminator="kind")]
+
+
+class CacheConfig(Config):
+    """`teacher.cache` of a recipe.
+
+    path: folder of the cache. layers, positions: None = what the objective's terms look at. rows_per_shard: examples a file; a
+    shard is what is redone after a kill, and what channel scales (int8, fp8) are taken over.
+    """
+
+    path: str = Field(min_length=1)
+    codec: Codec = "bf16"
+    rows_per_shard: int = Field(128, ge=1)
+    logits: LogitsConfig | None = None
+    layers: tuple[Layer, ...] | None = None
+    positions: tuple[Rule, ...] | None = None
+
+
+class TeacherIdentity(Config):
+    """name: what the recipe calls the teacher; weights: fingerprint of its parameters."""
+
+    name: str
+    weights: str
+
+
+class CacheSpec(Config):
+    """What a cache holds. tokenizer, data: fingerprints; format: how a row was laid out as text (plain JSON values);
+    layers: capture keys; blocks, width: of the teacher; rules: positions, numbered by their place here in `Record.keys`."""
+
+    schema_version: int = SCHEMA_VERSION
+    teacher: TeacherIdentity
+    tokenizer: str
+    data: str
+    format: dict[str, Any] = {}
+    layers: tuple[Layer, ...]
+    blocks: int = Field(ge=1)
+    width: int = Field(ge=1)
+    rules: tuple[Rule, ...]
+    codec: Codec = "bf16"
+    rows_per_shard: int = Field(128, ge=1)
+    logits: LogitsConfig | None = None
+    versions: dict[str, str] = {}
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of all that decides the bytes of the shards."""
+        decisive = self.dump() | {"teacher": self.teacher.weights}
+        del decisive["versions"]
+        return hashlib.sha256(canonical(decisive)).hexdigest()
+
+
+def canonical(value: Any) -> bytes:
+    """The one JSON text of a plain value."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def differences(have: CacheSpec, wanted: CacheSpec) -> list[str]:
+    """In what a cache does not serve a recipe, one line each; [] when it does.
+
+    A cache may hold more than is wanted (layers, rules, logits), and how its rows are dealt out to files is its own affair.
+    """
+    found = []
+    if have.teacher.weights != wanted.teacher.weights:
+        found.append(
+            f"teacher: the cache was made by {have.teacher.name} (weights {have.teacher.weights[:12]}), "
+            f"the recipe has {wanted.teacher.name} (weights {wanted.teacher.weights[:12]})"
+        )
+    for name, ours, theirs in (
+        ("tokenizer", have.tokenizer[:12], wanted.tokenizer[:12]),
+        ("data", have.data[:12], wanted.data[:12]),
+        ("width", have.width, wanted.width),
+        ("codec", have.codec, wanted.codec),
+    ):
+        if getattr(have, name) != getattr(wanted, name):
+            found.append(f"{name}: the cache has {ours}, the recipe {theirs}")
+    found += _differing("format", have.format, wanted.format)
+    for name in ("layers", "rules"):
+        ours, theirs = getattr(have, name), getattr(wanted, name)
+        if lacking := [str(item) for item in theirs if item not in ours]:
+            held = ", ".join(map(str, ours)) or "none"
+            found.append(f"{name}: the recipe needs {', '.join(lacking)}, the cache has {held}")
+    if wanted.logits is not None and have.logits != wanted.logits:
+        found.append(f"logits: the cache has {_shown(have.logits)}, the recipe {_shown(wanted.logits)}")
+    return found
+
+
+def _differing(path: str, have: Any, wanted: Any) -> list[str]:
+    if isinstance(have, Mapping) and isinstance(wanted, Mapping):
+        return [
+            line
+            for key in sorted({*have, *wanted})
+            for line in _differing(f"{path}.{key}", have.get(key), wanted.get(key))
+        ]
+    return [] if have == wanted else [f"{path}: the cache has {have!r}, the recipe {wanted!r}"]
+
+
+def _shown(logits: TopKLogits | SampledLogits | None) -> str:
+    if logits is None:
+        return "none"
+    return " ".join(f"{name}={value}" for name, value in logits.dump().items())
