@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from latentthought.errors import ConfigError
-from latentthought.objective.losses import hidden_distances
 from latentthought.objective.total import Objective
 from latentthought.thoughts.layout import IGNORED, Region
 
@@ -26,6 +25,7 @@ def make_output(width: int = 3) -> SimpleNamespace:
     draw = lambda: torch.randn(2, 5, width, generator=generator)  # noqa: E731
     return SimpleNamespace(
         loss=torch.tensor(2.0),
+        reading=None,
         scaled=draw().requires_grad_(),
         hidden=draw().requires_grad_(),
         embeddings=draw().requires_grad_(),
@@ -33,33 +33,12 @@ def make_output(width: int = 3) -> SimpleNamespace:
     )
 
 
-def test_distances_equal_the_formula() -> None:
-    predicted, target = torch.randn(2, 3, 4), torch.randn(2, 3, 4)
-    mask = torch.tensor([[True, False, True], [False, False, True]])
-    squared, cosine = hidden_distances(predicted, target, mask)
-    chosen, wanted = predicted[mask], target[mask]
-    assert torch.allclose(squared, (chosen - wanted).square().mean(-1).sum())
-    assert torch.allclose(cosine, (1 - torch.cosine_similarity(chosen, wanted, dim=-1)).sum())
-    relative, _ = hidden_distances(predicted * 5, target * 5, mask, relative=True)
-    assert torch.allclose(relative, hidden_distances(predicted, target, mask, relative=True)[0])
-
-
-def test_masked_positions_count_for_nothing_even_when_not_finite() -> None:
-    predicted = torch.zeros(1, 2, 3)
-    predicted[0, 1] = float("nan")
-    predicted.requires_grad_()
-    squared, cosine = hidden_distances(predicted, torch.ones(1, 2, 3), torch.tensor([[True, False]]))
-    (squared + cosine).backward()
-    assert squared == 1.0
-    assert torch.isfinite(predicted.grad).all()
-
-
 def test_next_embedding_compares_the_state_before_with_the_token() -> None:
     objective = Objective([{"term": "hidden", "target": "next_embedding", "mse": 2.0, "cosine": 0.5}])
     batch, output = make_batch(), make_output()
     counts = objective.counts(batch)
     assert counts.tolist() == [4, 6]  # four step positions, six labels
-    value = objective(output, batch, counts)
+    value = objective(None, output, batch, counts)
     places = [(0, 2), (0, 3), (1, 1), (1, 2)]
     predicted = torch.stack([output.scaled[b, t - 1] for b, t in places])
     target = torch.stack([output.embeddings[b, t] for b, t in places])
@@ -78,7 +57,7 @@ def test_text_states_compare_position_by_position() -> None:
     objective = Objective([{"term": "hidden", "target": "text_states", "cosine": 0.0}])
     assert objective.forward_options == {"return_states": True, "text_states": True}
     batch, output = make_batch(), make_output()
-    value = objective(output, batch, objective.counts(batch))
+    value = objective(None, output, batch, objective.counts(batch))
     mask = batch["regions"] == S
     assert torch.allclose(value.total, (output.hidden - output.text_states)[mask].square().mean())
 
@@ -90,13 +69,13 @@ def test_pure_thoughts_have_no_target() -> None:
     objective = Objective([{"term": "ce"}, {"term": "hidden"}])
     counts = objective.counts(batch)
     assert counts.tolist() == [2, 0, 2]
-    assert objective(make_output(), batch, counts).parts["hidden"] == 0
+    assert objective(None, make_output(), batch, counts).parts["hidden"] == 0
 
 
 def test_terms_are_weighted_and_reported_unweighted() -> None:
     objective = Objective([{"term": "ce", "weight": 0.5}, {"term": "hidden", "weight": 0.1}])
     batch, output = make_batch(), make_output()
-    value = objective(output, batch, objective.counts(batch))
+    value = objective(None, output, batch, objective.counts(batch))
     assert value.parts["ce"] == 2.0
     assert torch.allclose(value.total, 0.5 * value.parts["ce"] + 0.1 * value.parts["hidden"])
 
@@ -104,14 +83,16 @@ def test_terms_are_weighted_and_reported_unweighted() -> None:
 def test_shares_of_micro_batches_add_up() -> None:
     objective = Objective([{"term": "hidden"}])
     batch, output = make_batch(), make_output()
-    whole = objective(output, batch, objective.counts(batch)).total
+    whole = objective(None, output, batch, objective.counts(batch)).total
     halves = []
     for row in range(2):
         part = {key: tensor[row : row + 1] for key, tensor in make_batch().items()}
-        share = SimpleNamespace(**{k: v[row : row + 1] if v.dim() else v for k, v in vars(output).items()})
+        share = SimpleNamespace(
+            **{k: v[row : row + 1] if v is not None and v.dim() else v for k, v in vars(output).items()}
+        )
         halves.append((part, share))
     counts = sum(objective.counts(part) for part, _ in halves)
-    assert torch.allclose(whole, sum(objective(share, part, counts).total for part, share in halves))
+    assert torch.allclose(whole, sum(objective(None, share, part, counts).total for part, share in halves))
 
 
 @pytest.mark.parametrize(
