@@ -20,6 +20,7 @@ COMMANDS = {
     "grade": "grade a samples file again, without generating",
     "compare": "the paired difference between two results, with its interval",
     "lm-eval": "lm-evaluation-harness with this package's models and tasks in it",
+    "teacher": "a teacher's states and answers, kept on disk for its students",
     "export": "write a plain Hugging Face model",
     "plot": "training curves, mix ratio and scale of runs",
     "recipes": "list the recipes, or print one",

@@ -32,6 +32,7 @@ REQUIRED = (
 EXTRAS = {  # extra -> (distribution, what it is for)
     "deepspeed": (("deepspeed",), "ZeRO training"),
     "peft": (("peft",), "LoRA"),
+    "quantize": (("bitsandbytes",), "adapters on a base in 8 or 4 bits"),
     "eval": (("lm-eval", "math-verify"), "lm-evaluation-harness, a second grader"),
     "fp8": (("torchao",), "float8 training"),
     "te": (("transformer-engine",), "float8 training on NVIDIA GPUs"),

@@ -27,8 +27,8 @@ from latentthought.errors import MissingFileError
 if TYPE_CHECKING:
     from latentthought.data.example import ExampleSet
     from latentthought.evaluation import Results, TaskConfig
-    from latentthought.evaluation.distributed import Group
     from latentthought.model.loading import LoadedModel
+    from latentthought.processes import Group
 
 DESCRIPTION = """Score a model on a task. The controls take the meaning out of the thoughts and leave the rest as it is:
   no-thought  the delimiters with nothing between      shuffled  another question's thoughts
@@ -103,7 +103,7 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from latentthought.evaluation.distributed import Group, StoppedElsewhere
+    from latentthought.processes import Group, StoppedElsewhere
 
     group = Group.join()
     try:

@@ -55,6 +55,12 @@ def require_empty(folder: Path) -> None:
         raise FolderInUseError(f"--output {folder}: the folder is not empty; give another one")
 
 
+def remove_bare(folder: Path, names: set[str]) -> None:
+    """Remove a folder that holds nothing but files of these names, so that the corrected command can use the same one."""
+    if folder.is_dir() and {path.name for path in folder.iterdir()} <= names:
+        shutil.rmtree(folder)
+
+
 @contextmanager
 def written_whole(folder: Path) -> Iterator[Path]:
     """A temporary folder beside `folder` that takes its name when the block ends well, and vanishes when it does not."""

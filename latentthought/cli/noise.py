@@ -15,6 +15,8 @@ def quiet() -> None:
     # torchao announces every CUDA kernel that it cannot load on this machine
     logging.getLogger("torchao").setLevel(logging.ERROR)
     logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
+    # bitsandbytes, which transformers imports where it is installed, misses a kernel that nobody asked for
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     # deepspeed, which transformers imports to save a model, announces on standard output that there is no GPU; its own
     # import sets its logger's level anew, and leaves filters alone
     logging.getLogger("DeepSpeed").addFilter(_not_the_accelerator)

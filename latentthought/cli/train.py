@@ -7,7 +7,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+from latentthought.cli.folders import remove_bare
 from latentthought.cli.parser import Parser, UsageError
+from latentthought.cli.teachers import check_overrides
 from latentthought.errors import UserError
 from latentthought.resources import find_recipe
 
@@ -51,7 +53,7 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    _check_overrides(args.overrides)
+    check_overrides(args.overrides)
     find_recipe(args.recipe)  # a mistyped name should not wait for torch
     if args.resume and not args.output:
         raise UsageError("--resume needs --output DIR, the folder of the run to go on with")
@@ -69,6 +71,10 @@ def run(args: argparse.Namespace) -> int:
         return 0
     output = Path(args.output) if args.output else _default_folder(recipe.name)
     try:
+        if args.smoke:
+            from latentthought.cli.earlier import with_inputs
+
+            recipe = with_inputs(recipe, output)
         _train(recipe, output, args)
     except BaseException as error:
         _leave_nothing(output, args, error)
@@ -124,14 +130,6 @@ def _train(recipe: Any, output: Path, args: argparse.Namespace) -> None:
         print(f"next        latentthought evaluate {output} --task {recipe.evaluation.task} --control all")
 
 
-def _check_overrides(overrides: list[str]) -> None:
-    for text in overrides:
-        if "=" not in text:
-            raise UsageError(
-                f"unexpected argument {text!r}: after the recipe come key=value changes and --options"
-            )
-
-
 def _default_folder(name: str) -> Path:
     from latentthought.cli.folders import numbered
 
@@ -142,10 +140,6 @@ def _default_folder(name: str) -> Path:
 
 def _leave_nothing(output: Path, args: argparse.Namespace, error: BaseException) -> None:
     """A run that never took a step leaves no folder behind, so that the corrected command can use the same one."""
-    if args.resume or not isinstance(error, UserError | KeyboardInterrupt) or not output.is_dir():
+    if args.resume or not isinstance(error, UserError | KeyboardInterrupt):
         return
-    inside = {path.name for path in output.iterdir()}
-    if inside <= {"recipe.yaml", ".lock"}:
-        for name in inside:
-            (output / name).unlink()
-        output.rmdir()
+    remove_bare(output, {"recipe.yaml", ".lock"})

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 _LETTER = r"[^\W\d_]"
 _MARK = "\u2581"
 PAD, EOS, UNKNOWN = "<pad>", "<eos>", "<unk>"
+# turns as they come: a tokenizer trained on the spot has no chat template of its own
+_PLAIN_CHAT = "{% for message in messages %}{{ message['content'] }}\n{% endfor %}"
 
 
 class TokenizerConfig(Config):
@@ -47,10 +49,13 @@ class TokenizerConfig(Config):
         return self
 
 
-def train_tokenizer(config: TokenizerConfig, texts: Iterable[str]) -> PreTrainedTokenizerFast:
+def train_tokenizer(
+    config: TokenizerConfig, texts: Iterable[str], chat: bool = False
+) -> PreTrainedTokenizerFast:
     """Train a tokenizer on texts. The same texts, in any order, give the same tokenizer.
 
-    Ids 0, 1, 2 are padding, end and unknown (`words` only), then `special_tokens`, then the vocabulary.
+    Ids 0, 1, 2 are padding, end and unknown (`words` only), then `special_tokens`, then the vocabulary. chat: with a chat
+    template, which writes the turns as they come.
     """
     from transformers import PreTrainedTokenizerFast
 
@@ -68,6 +73,7 @@ def train_tokenizer(config: TokenizerConfig, texts: Iterable[str]) -> PreTrained
         additional_special_tokens=list(config.special_tokens) or None,
         padding_side="left",
         clean_up_tokenization_spaces=False,
+        chat_template=_PLAIN_CHAT if chat else None,
     )
 
 

@@ -11,11 +11,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from latentthought.errors import LatentThoughtError
+from latentthought.memory import is_out_of_memory
 
 Row = TypeVar("Row")
 Made = TypeVar("Made")
-# of an allocator that raises a plain RuntimeError: older CUDA and MPS, the CPU's, cuBLAS's own workspace
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cublas_status_alloc_failed")
 
 
 class Backoff:
@@ -78,10 +77,8 @@ def _attempt(work: Callable[[Sequence[Row]], Made], rows: Sequence[Row]) -> tupl
 
     try:
         return (work(rows),)
-    except torch.OutOfMemoryError:
-        pass
     except RuntimeError as error:
-        if not any(sign in str(error).lower() for sign in _OUT_OF_MEMORY):
+        if not is_out_of_memory(error):
             raise
     # outside of the handler, so that the traceback no longer holds the tensors
     if torch.cuda.is_available():

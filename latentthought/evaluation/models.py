@@ -9,6 +9,7 @@ from typing import Any
 
 from latentthought.errors import ConfigError
 from latentthought.grading.extraction.rules import THOUGHT_ENDS
+from latentthought.memory import free_memory
 
 _BATCH = {"cpu": 32, "cuda": 128}
 _MOST_ROWS = 512
@@ -120,7 +121,8 @@ def automatic_batch_size(model: Any, device: Any, positions: int) -> int:
     Only the key-value cache is reckoned, with half of what is free: the rest is for activations, and a batch that does not
     fit all the same is halved.
     """
-    free, each = _free_memory(device), _cache_bytes(model)
+    free = free_memory(device) if str(device).startswith("cuda") else None
+    each = _cache_bytes(model)
     if free is None or each is None:
         return default_batch_size(device)
     rows = free // 2 // (each * max(1, positions))
@@ -138,17 +140,6 @@ def _cache_bytes(model: Any) -> int | None:
     head_width = getattr(text, "head_dim", None) or width // heads
     shared = getattr(text, "num_key_value_heads", None) or heads
     return int(2 * layers * shared * head_width * getattr(getattr(model, "dtype", None), "itemsize", 4))
-
-
-def _free_memory(device: Any) -> int | None:
-    """Bytes that a GPU has left for this process, those that torch holds in reserve among them; None for other devices."""
-    import torch
-
-    place = torch.device(device)
-    if place.type != "cuda":
-        return None
-    reserve = torch.cuda.memory_reserved(place) - torch.cuda.memory_allocated(place)
-    return torch.cuda.mem_get_info(place)[0] + reserve
 
 
 class PeakMemory:

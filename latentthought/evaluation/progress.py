@@ -1,4 +1,4 @@
-"""The progress line of an evaluation: how far, how right so far, how long still."""
+"""The progress line of long work on rows: how far, how right so far, how long still."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 
 
 class Progress:
-    """A rich progress bar on standard error with the running accuracy; silent in a log file, and when `shown` is False."""
+    """A rich progress bar on standard error, with the running accuracy of what is judged; silent in a log file, and when not
+    `shown`."""
 
     def __init__(self, label: str, total: int, shown: bool):
         self._bar: Any = None
@@ -41,11 +42,10 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()
 
-    def add(self, judged: int, right: int) -> None:
-        """Count so many verdicts, and how many of them are correct."""
+    def add(self, judged: int, right: int | None = None) -> None:
+        """Count so many as done, and how many of them are correct (None: nothing is judged)."""
         self._seen += judged
-        self._right += right
+        self._right += right or 0
         if self._bar is not None:
-            self._bar.update(
-                self._task, advance=judged, accuracy=f"{100 * self._right / self._seen:.1f} % right"
-            )
+            accuracy = "" if right is None else f"{100 * self._right / self._seen:.1f} % right"
+            self._bar.update(self._task, advance=judged, accuracy=accuracy)

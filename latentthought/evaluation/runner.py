@@ -16,7 +16,6 @@ from latentthought.data.sources import SourceConfig
 from latentthought.errors import ConfigError, LatentThoughtError
 from latentthought.evaluation.backoff import Backoff
 from latentthought.evaluation.decoding import Decoding, check_decoding, controls_for
-from latentthought.evaluation.distributed import ALONE, Group
 from latentthought.evaluation.few_shot import Prompter
 from latentthought.evaluation.generation import Completion, Generator, Request, batches, plan
 from latentthought.evaluation.judging import describe, extractions, judge
@@ -35,6 +34,7 @@ from latentthought.evaluation.samples import RESULTS, Sample, SampleFile, requir
 from latentthought.evaluation.statistics import paired_difference
 from latentthought.evaluation.tasks import TaskConfig, load_data, load_task, require_groups
 from latentthought.grading import Extraction, Verdict
+from latentthought.processes import ALONE, Group
 
 _SAMPLING_TEMPERATURE = 0.7
 

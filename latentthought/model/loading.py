@@ -16,7 +16,9 @@ from latentthought.errors import (
     nearest,
 )
 
-MODEL_HELP = "a run folder, a model folder, or a model's name on the hub"
+# what peft calls the settings of an adapter, and every adapter folder has
+ADAPTER_CONFIG = "adapter_config.json"
+MODEL_HELP = "a run folder, a model or adapter folder, or a model's name on the hub"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ def locate(argument: str) -> tuple[Path | str, Path | None]:
     if path.is_dir():
         if (path / "model" / "config.json").is_file():
             return path / "model", path
-        if (path / "config.json").is_file():
+        if (path / "config.json").is_file() or (path / ADAPTER_CONFIG).is_file():
             return path, None
         if (path / "recipe.yaml").is_file():
             raise NotFoundError(
@@ -53,34 +55,42 @@ def locate(argument: str) -> tuple[Path | str, Path | None]:
     return argument, None
 
 
-def load_model(argument: str, device: str | None = None, dtype: Any = "auto") -> LoadedModel:
+def load_model(
+    argument: str, device: str | None = None, dtype: Any = "auto", tokenizer: str | None = None
+) -> LoadedModel:
     """Load the model that `argument` names, in evaluation mode, with its tokenizer.
 
-    A plain Hugging Face model is wrapped as it is: it answers in text, and thinks without delimiters.
+    A plain Hugging Face model is wrapped as it is: it answers in text, and thinks without delimiters. An adapter is merged into
+    its base, which is fetched.
 
     Args:
         device: None is a GPU if there is one. dtype: a torch dtype or its name; "auto" is as the weights were saved.
+        tokenizer: another one's name or folder.
     """
     where, run = locate(argument)
     import torch
 
     from latentthought.data.tokenizer import load_tokenizer
+    from latentthought.model.adapters import load_adapter
     from latentthought.model.configuration import LatentThoughtConfig
     from latentthought.model.modeling import LatentThoughtForCausalLM
 
-    place = torch.device(_device(device))
+    place = torch.device(resolve_device(device))
     wanted = getattr(torch, dtype, None) if isinstance(dtype, str) and dtype != "auto" else dtype
     if wanted != "auto" and not isinstance(wanted, torch.dtype):
         raise ConfigError(f"dtype {dtype!r}: no such type; allowed: auto, float32, bfloat16, float16")
-    if isinstance(_config(where), LatentThoughtConfig):
+    if isinstance(where, Path) and (where / ADAPTER_CONFIG).is_file():
+        model = load_adapter(where)
+        model = model if wanted == "auto" else model.to(wanted)
+    elif isinstance(read_config(where), LatentThoughtConfig):
         model = LatentThoughtForCausalLM.from_pretrained(where, dtype=wanted)
     else:
         model = LatentThoughtForCausalLM.from_base(where, dtype=wanted)
-    return LoadedModel(model.to(place).eval(), load_tokenizer(where), run)
+    return LoadedModel(model.to(place).eval(), load_tokenizer(tokenizer or where), run)
 
 
-def _config(where: Path | str) -> Any:
-    """The config of a model folder or hub model; what goes wrong is one line."""
+def read_config(where: Path | str) -> Any:
+    """The transformers config of a model folder or hub model; what goes wrong is one line (errors as `load_model`'s)."""
     from transformers import AutoConfig
 
     from latentthought.hub import cache_only, offline_reason
@@ -112,7 +122,8 @@ def _is_json(file: Path) -> bool:
     return True
 
 
-def _device(name: str | None) -> str:
+def resolve_device(name: str | None) -> str:
+    """A device by its name, a GPU if there is one for None; `ConfigError` for one that is not there."""
     import torch
 
     if name is None:

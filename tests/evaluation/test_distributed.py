@@ -17,16 +17,16 @@ import pytest
 import torch.distributed
 
 from latentthought.errors import ConfigError, FolderInUseError
-from latentthought.evaluation import distributed, evaluate
-from latentthought.evaluation.distributed import Group, StoppedElsewhere
+from latentthought.evaluation import evaluate
 from latentthought.evaluation.samples import SampleFile, read_samples
+from latentthought.processes import Group, StoppedElsewhere
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
 def _no_lingering(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(distributed, "_LINGER_SECONDS", 0.0)
+    monkeypatch.setattr("latentthought.processes._LINGER_SECONDS", 0.0)
 
 
 def together(count: int, work: Callable[[Group], Any]) -> list[Any]:

@@ -386,7 +386,7 @@ def test_rows_that_fit_into_a_gpu(scripted: Any, monkeypatch: pytest.MonkeyPatch
     from latentthought.evaluation import models
 
     free = [0]
-    monkeypatch.setattr(models, "_free_memory", lambda device: free[0] if device == "cuda:0" else None)
+    monkeypatch.setattr(models, "free_memory", lambda device: free[0] if device == "cuda:0" else None)
     shape = {"num_hidden_layers": 3, "hidden_size": 64, "num_attention_heads": 8, "num_key_value_heads": 2}
     model = SimpleNamespace(config=SimpleNamespace(**shape), dtype=torch.bfloat16)
     each = 2 * 3 * 2 * 8 * 2  # keys and values, layers, heads, their width, bytes

@@ -67,6 +67,15 @@ class CacheConfig(Config):
     layers: tuple[Layer, ...] | None = None
     positions: tuple[Rule, ...] | None = None
 
+    def smoke_changes(self) -> dict[str, Any]:
+        """What `--smoke` changes: layers that a tiny teacher has in place of the real one's, small shards, few logits."""
+        changes: dict[str, Any] = {"rows_per_shard": 16}
+        if self.layers is not None:
+            changes["layers"] = [0, 1, 2, -1]
+        if isinstance(self.logits, TopKLogits):
+            changes["logits"] = {"k": min(self.logits.k, 16)}
+        return changes
+
 
 class TeacherIdentity(Config):
     """name: what the recipe calls the teacher; weights: fingerprint of its parameters."""

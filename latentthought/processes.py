@@ -1,4 +1,4 @@
-"""Several processes that share one evaluation, as torchrun and accelerate launch start them.
+"""Several processes that share one piece of work, as torchrun and accelerate launch start them.
 
 The work is independent batches, so all that the processes need of each other is a notice board: what each of them found, and
 that one of them failed. The board is a key-value store (torch's TCPStore) at the first process, read between batches: nobody
