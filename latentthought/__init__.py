@@ -25,6 +25,11 @@ _HOMES = {
     "Example": "latentthought.data.example",
     "Recipe": "latentthought.recipe",
     "load_recipe": "latentthought.recipe",
+    "Objective": "latentthought.objective.total",
+    "map_layers": "latentthought.objective.layers",
+    "Teacher": "latentthought.distillation.teacher",
+    "TeacherConfig": "latentthought.distillation.teacher",
+    "TeacherStateCache": "latentthought.distillation.cache.store",
     "LatentThoughtTrainer": "latentthought.training.trainer",
     "train": "latentthought.training.run",
     "extract_answer": "latentthought.grading",
@@ -42,6 +47,9 @@ if TYPE_CHECKING:  # what `__getattr__` gives, spelt out for editors and type ch
     from latentthought.data.curriculum import Curriculum as Curriculum
     from latentthought.data.curriculum import Stage as Stage
     from latentthought.data.example import Example as Example
+    from latentthought.distillation.cache.store import TeacherStateCache as TeacherStateCache
+    from latentthought.distillation.teacher import Teacher as Teacher
+    from latentthought.distillation.teacher import TeacherConfig as TeacherConfig
     from latentthought.evaluation import Results as Results
     from latentthought.evaluation import evaluate as evaluate
     from latentthought.grading import Extraction as Extraction
@@ -55,6 +63,8 @@ if TYPE_CHECKING:  # what `__getattr__` gives, spelt out for editors and type ch
     from latentthought.model.modeling import LatentThoughtForCausalLM as LatentThoughtForCausalLM
     from latentthought.model.policy import ThoughtPolicy as ThoughtPolicy
     from latentthought.model.policy import ThoughtSampling as ThoughtSampling
+    from latentthought.objective.layers import map_layers as map_layers
+    from latentthought.objective.total import Objective as Objective
     from latentthought.recipe import Recipe as Recipe
     from latentthought.recipe import load_recipe as load_recipe
     from latentthought.thoughts.schedule import MixSchedule as MixSchedule

@@ -16,8 +16,9 @@ from pydantic import Field, model_validator
 
 from latentthought.config import Config, apply_overrides, merge, read_yaml
 from latentthought.data.curriculum import Curriculum
+from latentthought.distillation.teacher import TeacherConfig
 from latentthought.errors import ConfigError
-from latentthought.objective.total import DEFAULT_TERMS, TermConfig, check_names
+from latentthought.objective.terms import DEFAULT_TERMS, HiddenTerm, TermConfig, asks_teacher, check_names
 from latentthought.resources import find_recipe
 from latentthought.training.building import ModelConfig
 from latentthought.training.engine import EngineConfig
@@ -34,8 +35,8 @@ class Recipe(Config):
     """Everything about a run.
 
     name, description: for people. extends: the recipe it builds on (empty once merged in). seed: of weights, order and draws.
-    model, data, curriculum, objective (a list of terms), training, engine, evaluation (validation while training): see their
-    classes. smoke: changes that `--smoke` makes beyond the usual ones.
+    model, teacher, data, curriculum, objective (a list of terms), training, engine, evaluation (validation while training): see
+    their classes. smoke: changes that `--smoke` makes beyond the usual ones.
     """
 
     name: str = "unnamed"
@@ -43,6 +44,7 @@ class Recipe(Config):
     extends: str | None = None
     seed: int = Field(0, ge=0)
     model: ModelConfig
+    teacher: TeacherConfig | None = None
     data: DataConfig
     curriculum: Curriculum
     objective: tuple[TermConfig, ...] = DEFAULT_TERMS
@@ -54,6 +56,11 @@ class Recipe(Config):
     @model_validator(mode="after")
     def _terms_hold(self) -> Recipe:
         check_names(self.objective)
+        asking = [term for term in self.objective if asks_teacher(term)]
+        if asking and self.teacher is None:
+            raise ValueError(
+                f"objective.{asking[0].name} compares with a teacher: say which (teacher.model: a name, a folder, or self)"
+            )
         adaptive = [s.name for s in self.curriculum.expand() if s.advance_at is not None]
         if (adaptive or self.curriculum.on_collapse) and not self.training.accuracy:
             raise ValueError("stages that end early or go back on a collapse need training.accuracy: true")
@@ -102,13 +109,15 @@ def smoke_changes(recipe: Recipe) -> dict[str, Any]:
     architecture = recipe.model.scratch.architecture if recipe.model.scratch else "llama"
     tokenizer = recipe.model.dump()["tokenizer"]
     training, limit = recipe.training, recipe.data.max_length or 512
+    # four-bit layers of a CPU take inputs whose width is a multiple of 64
+    width = 64 if recipe.model.lora and recipe.model.lora.quantize == "4bit" else 32
     return {
         "model": {
             "base": None,
             "scratch": {
                 "architecture": architecture,
                 "layers": 2,
-                "width": 32,
+                "width": width,
                 "heads": 4,
                 "kv_heads": None,
                 "mlp_width": 64,
@@ -135,7 +144,28 @@ def smoke_changes(recipe: Recipe) -> dict[str, Any]:
             "micro_batch_size": 2 if recipe.engine.micro_batch_size else None,
         },
         "evaluation": {"every": 0, "limit": 8, "batch_size": 4, "max_new_tokens": 16},
+        **_smaller_teaching(recipe),
     }
+
+
+def _smaller_teaching(recipe: Recipe) -> dict[str, Any]:
+    """A tiny teacher of another depth and width than the tiny student, and layers that both have."""
+    changes: dict[str, Any] = {}
+    if any(_by_number(term) for term in recipe.objective):
+        terms = [term.dump() for term in recipe.objective]
+        for term, values in zip(recipe.objective, terms, strict=True):
+            if _by_number(term):
+                values.update(layers={"strategy": "middle_final"}, layer_weights=None)
+        changes["objective"] = terms
+    if recipe.teacher is not None:
+        changes["teacher"] = recipe.teacher.smoke_changes()
+    return changes
+
+
+def _by_number(term: TermConfig) -> bool:
+    """Whether a term names layers by number: those of the real models."""
+    pairs = term.layers.pairs if isinstance(term, HiddenTerm) else None
+    return any(type(layer) is int for pair in pairs or () for layer in pair)
 
 
 def _with_parents(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:

@@ -89,7 +89,7 @@ def test_all_errors_at_once_with_paths(folder: Path) -> None:
         ("curriculum.method=latnet", "latent"),
         ("training.betas=[0.9, 1.0]", "betas"),
         ("model={base: null, scratch: {heads: 4, kv_heads: 3}}", "heads 4 do not divide among 3"),
-        ("objective=[{term: hidden, mse: 0, cosine: 0}]", "mse or cosine above 0"),
+        ("objective=[{term: hidden, mse: 0, cosine: 0}]", "mse, cosine or smooth_l1 above 0"),
         ("curriculum.mix=0.5", "ends at 0.5, and method latent thinks with 1"),
     ],
 )

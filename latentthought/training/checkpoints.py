@@ -173,15 +173,10 @@ def write_json(path: Path, values: Any) -> None:
 
 def _kept(model: nn.Module) -> dict[str, Tensor]:
     parameters = dict(model.named_parameters())  # tied ones once
-    every = dict(model.named_parameters(remove_duplicate=False))
     kept: dict[str, Tensor] = {name: p for name, p in parameters.items() if p.requires_grad}
-    kept.update(
-        {
-            name: t
-            for name, t in model.state_dict(keep_vars=True).items()
-            if name not in every and isinstance(t, Tensor)
-        }
-    )
+    # not all of state_dict(): the scales of a quantised base stand there too, and come with it
+    saved = model.state_dict(keep_vars=True)
+    kept.update({name: b for name, b in model.named_buffers(remove_duplicate=False) if name in saved})
     return kept
 
 

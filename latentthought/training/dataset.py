@@ -14,7 +14,7 @@ import random
 import zlib
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch.utils.data import Dataset
@@ -23,17 +23,23 @@ from latentthought.data.collation import Collator, grouped_order
 from latentthought.data.curriculum import Curriculum
 from latentthought.data.encoding import Encoded
 from latentthought.model.configuration import ThoughtConfig
-from latentthought.thoughts.layout import Row, ThoughtTokens
+from latentthought.objective.alignment import Reading
+from latentthought.objective.spelling import collate_spelling
+from latentthought.thoughts.layout import ThoughtTokens
 from latentthought.training.optimization import TrainingConfig
 from latentthought.training.stages import Moment, StagePlan, epoch_rows
 
+if TYPE_CHECKING:
+    from latentthought.distillation.teaching import Lesson, Teaching
+
 
 class Slot(NamedTuple):
-    """One row of the run: its slot number, where its step stands, and the row laid out."""
+    """One row of the run: its slot number, where its step stands, the row as it is read, and what it compares with a teacher."""
 
     number: int
     moment: Moment
-    row: Row
+    reading: Reading
+    lesson: Lesson | None = None
 
 
 class StagedDataset(Dataset):
@@ -47,6 +53,7 @@ class StagedDataset(Dataset):
         batch_size: slots of a step (the global batch).
         seed: of the order and of the layouts.
         grouped: batches of rows of like length.
+        teaching: finds what each row has to compare with a teacher.
     """
 
     def __init__(
@@ -58,8 +65,10 @@ class StagedDataset(Dataset):
         batch_size: int,
         seed: int = 0,
         grouped: bool = True,
+        teaching: Teaching | None = None,
     ) -> None:
         self.rows = rows
+        self.teaching = teaching
         self.curriculum = curriculum
         self.tokens = tokens
         self.plan = plan
@@ -79,9 +88,11 @@ class StagedDataset(Dataset):
         # a decision never touches a step whose rows are being drawn already
         moment = self._last if self._last is not None and self._last.step == step else self.plan.at(step)
         self._last = moment
-        encoded = self.rows[self.example_index(moment, place)]
+        index = self.example_index(moment, place)
         rng = random.Random(f"{self.seed} slot {slot}")
-        return Slot(slot, moment, self.curriculum.layout(encoded, moment.laid_out, rng, self.tokens))
+        row = self.curriculum.layout(self.rows[index], moment.laid_out, rng, self.tokens)
+        lesson = self.teaching.lesson(index, row) if self.teaching else None
+        return Slot(slot, moment, Reading(row, self.rows[index]), lesson)
 
     def example_index(self, moment: Moment, place: int) -> int:
         """Which example stands at a place of a step's batch."""
@@ -104,28 +115,54 @@ def staged(
     thought: ThoughtConfig,
     settings: TrainingConfig,
     seed: int,
+    teaching: Teaching | None = None,
 ) -> StagedDataset:
     """The slots of a run over encoded rows, for a model that thinks by `thought`."""
     tokens = ThoughtTokens(thought.start_token_id, thought.end_token_id, thought.thought_token_id or 0)
     plan = StagePlan(curriculum, len(rows), settings.batch_size, seed, settings.max_steps)
-    return StagedDataset(rows, curriculum, tokens, plan, settings.batch_size, seed, settings.group_by_length)
+    return StagedDataset(
+        rows, curriculum, tokens, plan, settings.batch_size, seed, settings.group_by_length, teaching
+    )
 
 
 class StageCollator:
     """Turns slots of one step into the model's arguments.
 
     Adds to what `data.collation.Collator` gives: `slot`, the number of the first row, which seeds the step's dropout and
-    Bernoulli draws; and `moment`.
+    Bernoulli draws; `moment`; with a teacher what `Teaching.collate` gives; and where steps are to be spelled, which.
+
+    Args:
+        spelling: names of the terms that spell steps. end_id: the token that ends a step there.
     """
 
-    def __init__(self, pad_id: int, curriculum: Curriculum) -> None:
+    def __init__(
+        self,
+        pad_id: int,
+        curriculum: Curriculum,
+        teaching: Teaching | None = None,
+        spelling: Sequence[str] = (),
+        end_id: int | None = None,
+    ) -> None:
         self._collate = Collator(pad_id, curriculum)
+        self._teaching = teaching
+        self._spelling, self._end_id = tuple(spelling), end_id
 
-    def __call__(self, slots: Sequence[Slot]) -> dict[str, Any]:
-        moment = slots[0].moment
+    def __call__(self, slots: Sequence[Slot], teaching: Teaching | None = None) -> dict[str, Any]:
+        """teaching: what made the slots' lessons, where it is not the run's own."""
+        moment, teaching = slots[0].moment, teaching or self._teaching
         assert all(slot.moment.step == moment.step for slot in slots), "a batch lies within one step"
-        batch = self._collate([slot.row for slot in slots], stage=moment.laid_out, mix_ratio=moment.mix)
+        readings = [slot.reading for slot in slots]
+        batch = self._collate(
+            [reading.row for reading in readings], stage=moment.laid_out, mix_ratio=moment.mix
+        )
+        before = batch.pop("before")
         del batch["ids"]  # nothing on the device's side reads them
+        if teaching is not None:
+            batch.update(teaching.collate([slot.lesson for slot in slots if slot.lesson], before))
+        if self._spelling:
+            batch["spelling"] = dict.fromkeys(
+                self._spelling, collate_spelling(readings, before, self._end_id)
+            )
         return {**batch, "slot": slots[0].number, "moment": moment}
 
 

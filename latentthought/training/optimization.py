@@ -8,12 +8,17 @@ A pure function of the step and of the stage plan, so a resumed run asks it anew
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, model_validator
 
 from latentthought.config import Config
 from latentthought.training.stages import Moment
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.optim import Optimizer
 
 
 class TrainingConfig(Config):
@@ -31,6 +36,8 @@ class TrainingConfig(Config):
     learnt_by: which of the two `advance_at` and `on_collapse` go by. While words remain, the answer can be read off them whatever
         the thoughts hold; the first word after the thoughts cannot. Where words can be put in many ways, go by the answer.
     log_every, save_every: steps; save_every 0 saves at the end only. keep_last: complete checkpoints kept.
+    gradient_norms: steps between reports of the gradient norm of each term (of a step's first micro-batch, on each process for
+        itself; a backward pass a term); 0 reports none.
     report_to: experiment trackers, by their transformers names (wandb, tensorboard, mlflow, ...).
     """
 
@@ -52,6 +59,7 @@ class TrainingConfig(Config):
     log_every: int = Field(10, gt=0)
     save_every: int = Field(500, ge=0)
     keep_last: int = Field(2, gt=0)
+    gradient_norms: int = Field(0, ge=0)
     report_to: tuple[str, ...] = ()
     run_name: str | None = None
 
@@ -76,3 +84,22 @@ class TrainingConfig(Config):
         done = min(moment.step / moment.nominal_steps, 1.0)
         left = 1.0 - done if self.decay == "linear" else (1.0 + math.cos(math.pi * done)) / 2.0
         return self.final_learning_rate + (1.0 - self.final_learning_rate) * left
+
+
+def split_groups(
+    optimizer: Optimizer, modules: Mapping[str, nn.Module], learning_rates: Mapping[str, float]
+) -> None:
+    """Move the parameters of named modules into parameter groups with a learning rate of their own.
+
+    modules: by name. learning_rates: of some of them, in absolute terms; warm-up and decay apply to all groups alike.
+    """
+    for name, rate in learning_rates.items():
+        if name not in modules:
+            continue
+        own = {id(parameter) for parameter in modules[name].parameters()}
+        for group in list(optimizer.param_groups):
+            moved = [parameter for parameter in group["params"] if id(parameter) in own]
+            if moved:
+                group["params"] = [parameter for parameter in group["params"] if id(parameter) not in own]
+                settings = {key: value for key, value in group.items() if key not in ("params", "lr")}
+                optimizer.add_param_group({**settings, "params": moved, "lr": rate})

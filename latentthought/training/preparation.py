@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from latentthought.data.example import ExampleSet
     from latentthought.data.fitting import Fitted
+    from latentthought.distillation.guidance import Guidance
     from latentthought.recipe import Recipe
     from latentthought.training.dataset import StagedDataset
     from latentthought.training.stages import StagePlan
@@ -15,13 +16,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What `prepare` built. rows: encoded, those that fit. dataset: all slots of the run."""
+    """What `prepare` built. rows: encoded, those that fit. guidance: objective and teacher. dataset: all slots of the run."""
 
     recipe: Recipe
     tokenizer: Any
     model: Any
     examples: ExampleSet
     rows: Fitted
+    guidance: Guidance
     dataset: StagedDataset
 
     @property
@@ -34,7 +36,7 @@ class Prepared:
         trained = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
         lines = [
             f"model      {parameters:,} parameters, {trained:,} of them trained",
-            f"data       {len(self.rows.rows):,} rows from {self.examples.origin}",
+            f"data       {len(self.dataset.rows):,} rows from {self.examples.origin}",
         ]
         lines += (
             [f"           {len(self.examples.skipped)} rows skipped: {self._skips()}"]
@@ -42,6 +44,7 @@ class Prepared:
             else []
         )
         lines += [f"           {self.rows.report()}"] if self.rows.report() else []
+        lines += self.guidance.lines
         for number, (stage, steps) in enumerate(zip(self.plan.stages, self.plan.lengths, strict=True)):
             early = (
                 f" at most, until {stage.advance_at:.0%} of the rows are right" if stage.advance_at else ""
@@ -62,14 +65,24 @@ class Prepared:
 
 
 def prepare(recipe: Recipe, smoke: bool = False) -> Prepared:
-    """Read the data, and build tokenizer, model and stage plan. smoke: rows made by the source itself."""
+    """Read the data, and build tokenizer, model, guidance and stage plan. smoke: rows made by the source itself."""
+    import torch
+
     from latentthought.data.sources.loading import load_examples
+    from latentthought.distillation.guidance import Pupil, attach_companions, guide
+    from latentthought.distillation.responses import training_source
+    from latentthought.model.adapters import with_adapters
+    from latentthought.objective.terms import asks_teacher
     from latentthought.thoughts.layout import ThoughtTokens
-    from latentthought.training.building import with_adapters
+    from latentthought.training.checkpointing import inside
     from latentthought.training.dataset import staged
 
     data, curriculum = recipe.data, recipe.curriculum
     examples = load_examples(data, seed=recipe.seed, smoke=smoke)
+    if recipe.teacher is not None and recipe.teacher.responses is not None:
+        # the questions of the recipe's rows, with the teacher's answers in place of the given ones
+        data = training_source(recipe.teacher.responses, data, examples.fingerprint)
+        examples = load_examples(data, seed=recipe.seed)
     tokenizer = recipe.model.build_tokenizer(data.texts(examples), chat=data.format.chat)
     model: Any = recipe.model.build(tokenizer, recipe.seed)
     # what the model does at inference unless told otherwise: what its last stage trained
@@ -81,8 +94,24 @@ def prepare(recipe: Recipe, smoke: bool = False) -> Prepared:
     model.config.prompt_format = data.format.dump()
     tokens = ThoughtTokens(thought.start_token_id, thought.end_token_id, thought.thought_token_id or 0)
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    rows = data.encode(examples, tokenizer, curriculum, tokens, positions)
+    taught = any(map(asks_teacher, recipe.objective))
+    rows = data.encode(examples, tokenizer, curriculum, tokens, positions, spans=taught)
+    pupil = Pupil(
+        model,
+        tokenizer,
+        [examples[place] for place in rows.kept],
+        rows.rows,
+        data.format,
+        curriculum,
+        examples.fingerprint,
+        data.texts(examples),
+        recipe.seed,
+    )
+    guidance = guide(recipe.objective, recipe.teacher, pupil)
     if recipe.model.lora is not None:
         model = with_adapters(model, recipe.model.lora)
-    dataset = staged(rows.rows, curriculum, thought, recipe.training, recipe.seed)
-    return Prepared(recipe, tokenizer, model, examples, rows, dataset)
+    torch.manual_seed(recipe.seed)
+    attach_companions(inside(model), guidance, tokenizer)
+    chosen = rows.rows if guidance.kept is None else [rows.rows[place] for place in guidance.kept]
+    dataset = staged(chosen, curriculum, thought, recipe.training, recipe.seed, guidance.teaching)
+    return Prepared(recipe, tokenizer, model, examples, rows, guidance, dataset)

@@ -57,19 +57,36 @@ class Recorder:
         # a part is a share of the step's mean, so the step counts once, however many micro-batches it has
         weight = float(first)
         self._means.add("loss", value.total * self._ranks, weight)
+        # a step in which a term has no position says nothing about it
+        weights = {name: (count > 0) * weight for name, count in value.counts.items()}
         for name, part in value.parts.items():
-            self._means.add(f"loss_{name}", part * self._ranks, weight)
+            self._means.add(f"loss_{name}", part * self._ranks, weights[name])
+        for name, share in value.weighted.items() if len(value.weighted) > 1 else ():
+            self._means.add(f"loss_{name}_weighted", share.detach() * self._ranks, weights[name])
         self._throughput.add(batch["attention_mask"].sum())
         moment: Moment = batch["moment"]
         self._means.add("mix_ratio", moment.stage_mix)
+        if "written" in batch:
+            self._observe_own_text(batch["written"], weight)
         if moment.laid_out != moment.stage:
             return
         if output.monitor is not None:
             thoughts = batch["thought_mask"].sum().double()
             for name in ("rms_ratio", "cosine", "gap"):
                 self._means.add(f"thought_{name}", output.monitor[name] * thoughts, thoughts)
-        if output.predictions is not None:
+        if output.predictions is None:
+            return
+        if batch.get("written") is None:
             self._observe_accuracy(batch, output.predictions, weight)
+        else:
+            # no label says whether the student's own text is right; the step has gone by all the same
+            self._leg_means.add("right", 0.0, 0.0)
+            self._leg_means.add("steps", weight)
+
+    def _observe_own_text(self, lengths: torch.Tensor | None, weight: float) -> None:
+        self._means.add("on_policy", 0.0 if lengths is None else weight, weight)
+        if lengths is not None:
+            self._means.add("own_tokens", lengths.sum(), float(len(lengths)))
 
     def _observe_accuracy(self, batch: Mapping[str, Any], predictions: torch.Tensor, weight: float) -> None:
         # where nothing is labelled, predictions and labels are both -100
@@ -81,6 +98,11 @@ class Recorder:
         self._means.add("train_row_accuracy", rows, count)
         self._leg_means.add("right", rows if self.settings.learnt_by == "row" else answers, count)
         self._leg_means.add("steps", weight)
+
+    def observe_norms(self, norms: Mapping[str, torch.Tensor]) -> None:
+        """Take in the gradient norm of each term."""
+        for name, norm in norms.items():
+            self._means.add(f"grad_norm_{name}", norm, 1.0)
 
     def start_leg(self) -> None:
         """What was seen of the leg before is no evidence about the next one."""

@@ -46,10 +46,11 @@ class DataConfig(SourceConfig):
         curriculum: Curriculum,
         tokens: ThoughtTokens,
         positions: int | None,
+        spans: bool = False,
     ) -> Fitted:
-        """Encode and fit all rows. positions: how many the model has, or None."""
+        """Encode and fit all rows. positions: how many the model has, or None. spans: to align with a teacher."""
         limits = [limit for limit in (self.max_length, positions) if limit is not None]
-        rows = Encoder(tokenizer, self.format, spans=False).encode_all(examples)
+        rows = Encoder(tokenizer, self.format, spans=spans).encode_all(examples)
         return fit_rows(
             rows, min(limits, default=None), self.overlong, lambda row: curriculum.longest(row, tokens)
         )

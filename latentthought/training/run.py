@@ -5,6 +5,7 @@ output/metrics.jsonl     one line every `log_every` steps
 output/checkpoint-N      what a resume starts from
 output/model             the trained model with its tokenizer; there only when the run is finished
 output/adapter           with LoRA: the adapters alone (`model` has them merged in)
+output/companions.safetensors   projectors and auxiliary decoders, where there are any; no part of `model`
 """
 
 from __future__ import annotations
@@ -128,6 +129,8 @@ def _train(
         done = trainer.state.global_step
         if trainer.stop_requested and done < prepared.plan.end:
             raise Preempted(f"stopped at step {done} of {prepared.plan.end}; continue with --resume")
+    if prepared.guidance.teaching is not None and (line := prepared.guidance.teaching.report()):
+        progress.say(line)
     model = _save_final(prepared, trainer, output)
     return RunResult(output, model, done, time.perf_counter() - begun, trainer.recorder.file.last())
 
@@ -138,7 +141,6 @@ def _make_trainer(
     import torch
 
     from latentthought.data.tokenizer import pad_id
-    from latentthought.objective.total import Objective
     from latentthought.training.arguments import arguments
     from latentthought.training.trainer import LatentThoughtTrainer
 
@@ -150,7 +152,10 @@ def _make_trainer(
         prepared.model,
         arguments(recipe.training, engine, output, recipe.seed, prepared.plan.longest),
         train_dataset=prepared.dataset,
-        objective=Objective(recipe.objective),
+        objective=prepared.guidance.objective,
+        teacher=prepared.guidance.teacher,
+        teaching=prepared.guidance.teaching,
+        on_policy=prepared.guidance.on_policy,
         settings=recipe.training,
         pad_id=pad_id(prepared.tokenizer),
         scorer=scorer,
@@ -191,7 +196,7 @@ def _settle_recipe(recipe: Recipe, output: Path) -> None:
 def _check_data(checkpoint: Path, fingerprint: str) -> None:
     import json
 
-    from latentthought.training.trainer import RUN_STATE
+    from latentthought.training.checkpointing import RUN_STATE
 
     path = checkpoint / RUN_STATE
     try:
@@ -205,15 +210,20 @@ def _check_data(checkpoint: Path, fingerprint: str) -> None:
 
 
 def _save_final(prepared: Prepared, trainer: LatentThoughtTrainer, output: Path) -> Path:
+    from latentthought.model.adapters import merged, save_adapter
+    from latentthought.model.companions import save_companions
+
     model, tokenizer = (
         trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False),
         prepared.tokenizer,
     )
     if not trainer.is_world_process_zero():
         return output / MODEL_FOLDER
+    save_companions(trainer.latent_model, output)
     if prepared.recipe.model.lora is not None:
-        save_folder(output / ADAPTER_FOLDER, model.save_pretrained)
-        model = model.merge_and_unload()
+        origin = prepared.recipe.model.adapter_origin
+        save_folder(output / ADAPTER_FOLDER, lambda folder: save_adapter(model, tokenizer, folder, origin))
+        model = merged(model)
 
     def write(folder: Path) -> None:
         model.save_pretrained(folder)

@@ -76,6 +76,12 @@ class Moment:
     def starts_leg(self) -> bool:
         return self.local_step == 0
 
+    @property
+    def progress(self) -> tuple[float, float]:
+        """Shares of the run and of the stage that are done, each from 0 at its first step to 1 at its planned last."""
+        of_run, of_stage = max(self.nominal_steps - 1, 1), max(self.leg_steps - 1, 1)
+        return min(self.step / of_run, 1.0), min(self.local_step / of_stage, 1.0)
+
 
 class StagePlan:
     """Legs of a run.

@@ -10,34 +10,46 @@ Rejected: a loop of our own (every engine, tracker and launcher would have to be
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import SequentialSampler
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
 from latentthought.data.curriculum import Curriculum
 from latentthought.data.encoding import Encoded
 from latentthought.errors import ConfigError
-from latentthought.objective.total import DEFAULT_TERMS, Objective
-from latentthought.training import checkpoints
+from latentthought.objective.comparison import TeacherOutput
+from latentthought.objective.gradients import gradient_norms
+from latentthought.objective.spelling import SpellingTerm
+from latentthought.objective.terms import DEFAULT_TERMS
+from latentthought.objective.total import Objective
 from latentthought.training.arguments import settings_of
+from latentthought.training.checkpointing import CheckpointingTrainer, inside
 from latentthought.training.dataset import StageCollator, StagedDataset, seed_slot, staged
-from latentthought.training.optimization import TrainingConfig
+from latentthought.training.flow import StepFlow
+from latentthought.training.optimization import TrainingConfig, split_groups
+from latentthought.training.own_text import OwnText
 from latentthought.training.progress import Progress, Silent
 from latentthought.training.recorder import Recorder
 from latentthought.training.stages import Moment
-from latentthought.training.validation import Scorer, undisturbed
+from latentthought.training.validation import Scorer, scores
 
-RUN_STATE = "run_state.json"
+if TYPE_CHECKING:
+    from latentthought.distillation.on_policy import OnPolicy
+    from latentthought.distillation.teacher import Teacher
+    from latentthought.distillation.teaching import Teaching
+
+# what a batch holds for the objective and the log, and the model's forward does not take
+_BESIDE = frozenset({"regions", "slot", "moment", "comparisons", "teacher", "chain", "spelling", "written"})
 
 
-class LatentThoughtTrainer(Trainer):
+class LatentThoughtTrainer(CheckpointingTrainer):
     """Trains a latent-thought model over all stages of a curriculum.
 
     Args:
@@ -45,12 +57,15 @@ class LatentThoughtTrainer(Trainer):
         args: transformers' arguments; `arguments()` makes them from a recipe's settings.
         train_dataset: the slots of the run, or encoded rows, which `curriculum` then lays out.
         objective: what is minimised, as an `Objective` or its terms; cross-entropy by default.
+        teacher: a live teacher; frozen, and no part of the model, the optimizer or the checkpoints. None where the teacher's
+            states come from a cache, where the model teaches itself, and where nobody teaches.
+        teaching: joins its reading of each example with the student's.
+        on_policy: writes and reads the student's own text, in steps that take it.
         settings: batch, learning rate, logging and saving; by default what `args` says, see `settings_of`.
         pad_id: id written at padding.
         scorer, validate_every, tokenizer: validation; see `training.validation`.
         data_fingerprint: identifies the rows; saved, so that a resume can tell whether they are the same.
-        progress: what a person sees.
-        callbacks: further transformers callbacks.
+        progress: what a person sees. callbacks: further transformers callbacks.
     """
 
     def __init__(
@@ -61,6 +76,9 @@ class LatentThoughtTrainer(Trainer):
         train_dataset: StagedDataset | Sequence[Encoded],
         curriculum: Curriculum | None = None,
         objective: Objective | Sequence[Any] | None = None,
+        teacher: Teacher | None = None,
+        teaching: Teaching | None = None,
+        on_policy: OnPolicy | None = None,
         settings: TrainingConfig | None = None,
         pad_id: int = 0,
         scorer: Scorer | None = None,
@@ -77,27 +95,35 @@ class LatentThoughtTrainer(Trainer):
         if not isinstance(train_dataset, StagedDataset):
             if curriculum is None:
                 raise ConfigError("LatentThoughtTrainer: encoded rows need a curriculum that lays them out")
-            thought = _inside(model).thought
-            train_dataset = staged(train_dataset, curriculum, thought, settings, args.seed)
+            thought = inside(model).thought
+            train_dataset = staged(train_dataset, curriculum, thought, settings, args.seed, teaching)
         if args.max_steps < 0:
             args.max_steps = train_dataset.plan.longest
         if args.ddp_find_unused_parameters is None:
-            # the projector of `scale: mlp` has no part in a stage of words
-            args.ddp_find_unused_parameters = any(True for _ in _inside(model).scale.parameters())
+            # the projector of `scale: mlp` has no part in a stage of words, nor the head, maybe, in a text without labels
+            mapped = any(True for _ in inside(model).scale.parameters())
+            args.ddp_find_unused_parameters = mapped or on_policy is not None
+        self.objective = (
+            objective if isinstance(objective, Objective) else Objective(objective or DEFAULT_TERMS)
+        )
+        spelling = [term.name for term in self.objective.terms if isinstance(term, SpellingTerm)]
+        end_id = getattr(tokenizer, "eos_token_id", None)
+        collate = StageCollator(pad_id, train_dataset.curriculum, teaching, spelling, end_id)
         super().__init__(
             model=model,
             args=args,
             train_dataset=train_dataset,
-            data_collator=StageCollator(pad_id, train_dataset.curriculum),
-            callbacks=[_Flow(self), *callbacks],
+            data_collator=collate,
+            callbacks=[StepFlow(self), *callbacks],
         )
         if use_cache is not None:
             config.use_cache = use_cache
         self.remove_callback(PrinterCallback)
         self.plan = train_dataset.plan
-        self.objective = (
-            objective if isinstance(objective, Objective) else Objective(objective or DEFAULT_TERMS)
-        )
+        self.teacher, self.teaching = teacher, teaching
+        self.own_text: OwnText | None = None
+        if on_policy is not None:
+            self.own_text = OwnText(on_policy, train_dataset, collate, self.accelerator.autocast)
         self.settings = settings
         self.scorer, self.validate_every, self.tokenizer = scorer, validate_every, tokenizer
         self.data_fingerprint = data_fingerprint
@@ -114,16 +140,10 @@ class LatentThoughtTrainer(Trainer):
             self._over_ranks,
         )
         self._micro = 0
-        self._saving_in: Path | None = None
 
     lr_scheduler: Any
 
     # --- what a step is -----------------------------------------------------------------------------------------------
-
-    @property
-    def latent_model(self) -> Any:
-        """The `LatentThoughtForCausalLM` inside whatever wraps it."""
-        return _inside(self.accelerator.unwrap_model(self.model))
 
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
         return SequentialSampler(train_dataset if train_dataset is not None else self.train_dataset)
@@ -135,6 +155,8 @@ class LatentThoughtTrainer(Trainer):
         batches = list(itertools.islice(epoch_iterator, num_batches))
         if not batches:
             return [], None
+        if self.own_text is not None:
+            batches = self.own_text(self.latent_model, batches)
         self._micro = 0
         return batches, self._over_ranks(
             torch.stack([self.objective.counts(batch) for batch in batches]).sum(0).to(device)
@@ -149,21 +171,51 @@ class LatentThoughtTrainer(Trainer):
     ) -> Any:
         """The objective's share of one micro-batch. `num_items_in_batch` holds the counts of `get_batch_samples`."""
         counts = self.objective.counts(inputs) if num_items_in_batch is None else num_items_in_batch
-        given = {key: value for key, value in inputs.items() if key not in ("regions", "slot", "moment")}
+        given = {key: value for key, value in inputs.items() if key not in _BESIDE}
+        moment: Moment = inputs["moment"]
+        taught = self._teacher_output(inputs)
         seed_slot(self.args.seed, inputs["slot"])
         output = model(
             **given,
-            num_items_in_batch=counts[-1],
+            num_items_in_batch=counts[-1].clamp_min(1),  # the student's own text has no labels
             return_predictions=self.settings.accuracy,
+            reading=self._chain(inputs, counts),
+            capture=self.objective.student_layers,
+            score=partial(
+                self.objective, batch=inputs, counts=counts, teacher=taught, progress=moment.progress
+            ),
             **self.objective.forward_options,
         )
-        value = self.objective(output, inputs, counts)
+        value = output.value
         if model.training:
-            self.recorder.observe(inputs, output, value, first=self._micro == 0)
+            first = self._micro == 0
+            self.recorder.observe(inputs, output, value, first)
+            every = self.settings.gradient_norms
+            if first and every and moment.step % every == 0:
+                trained = [p for p in self.latent_model.parameters() if p.requires_grad]
+                self.recorder.observe_norms(gradient_norms(value.weighted, trained))
             self._micro += 1
         # gradients are averaged over ranks, and each rank holds a share of the sum
         loss = value.total * self.accelerator.num_processes
         return (loss, output) if return_outputs else loss
+
+    def _teacher_output(self, inputs: dict[str, Any]) -> TeacherOutput | None:
+        if self.teacher is None or "teacher" not in inputs:
+            return None
+        states = self.teacher.states(inputs["teacher"], self.objective.teacher_layers)
+        device = self.args.device
+        return TeacherOutput({layer: state.to(device) for layer, state in states.items()}, self.teacher.head)
+
+    def _chain(self, inputs: dict[str, Any], counts: Tensor) -> dict[str, Any] | None:
+        """The whole chain of thought as arguments of a forward of its own, where the model teaches itself."""
+        if "chain" not in inputs:
+            return None
+        index = self.objective.chain_term
+        given = {key: value for key, value in inputs["chain"].items() if key not in _BESIDE}
+        if index is None:
+            del given["labels"]
+            return given
+        return {**given, "num_items_in_batch": counts[index].clamp_min(1)}
 
     def _over_ranks(self, values: Tensor) -> Tensor:
         return values if self.accelerator.num_processes == 1 else self.accelerator.reduce(values, "sum")
@@ -173,6 +225,12 @@ class LatentThoughtTrainer(Trainer):
     def rate_factor(self, step: int) -> float:
         """Learning rate of a step index, as a share of the recipe's."""
         return self.settings.rate_factor(self.plan.at(step))
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """As Trainer's, with companions that have a learning rate of their own in groups of their own."""
+        optimizer = super().create_optimizer(model) if model is not None else super().create_optimizer()
+        split_groups(optimizer, self.latent_model.companions, self.objective.learning_rates)
+        return optimizer
 
     def create_scheduler(
         self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
@@ -235,77 +293,7 @@ class LatentThoughtTrainer(Trainer):
     def _validate(self, moment: Moment) -> dict[str, float]:
         if self.scorer is None or not self.is_world_process_zero():
             return {}
-        curriculum = self.train_dataset.curriculum
-        mixed = curriculum.method == "soft_mix"
-        with undisturbed(self.latent_model):
-            scores = self.scorer(
-                self.latent_model,
-                self.tokenizer,
-                thoughts=curriculum.thoughts(moment.stage),
-                mix_ratio=moment.mix if mixed else 0.0,
-            )
-        return {f"validation_{key}": float(value) for key, value in scores.items()}
+        return scores(self.scorer, self.latent_model, self.tokenizer, self.train_dataset.curriculum, moment)
 
     def floating_point_ops(self, inputs: Any) -> int:
         return 0  # a count over all parameters at every micro-batch, for a number that leaves thoughts out
-
-    # --- checkpoints --------------------------------------------------------------------------------------------------
-
-    def _get_output_dir(self, trial: Any = None) -> str:
-        return str(self._saving_in) if self._saving_in is not None else super()._get_output_dir(trial)
-
-    def _save_checkpoint(self, model: nn.Module, trial: Any = None) -> None:
-        run, step = Path(self.args.output_dir), self.state.global_step
-        owner = self.is_world_process_zero()
-        with checkpoints.saving(run, step, owner, self.accelerator.wait_for_everyone) as folder:
-            self._saving_in = folder.parent
-            try:
-                super()._save_checkpoint(model, trial)
-                state = {"data": self.data_fingerprint, **self.recorder.state()}
-                if owner:
-                    checkpoints.write_json(folder / RUN_STATE, state)
-            finally:
-                self._saving_in = None
-        if owner:
-            checkpoints.prune(run, step, self.settings.keep_last)
-
-    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        if not self.args.should_save:
-            return
-        folder = Path(output_dir or self.args.output_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        checkpoints.save_weights(self.accelerator.unwrap_model(self.model), folder)
-        self.latent_model.config.save_pretrained(folder)
-        if self.tokenizer is not None:
-            self.tokenizer.save_pretrained(folder)
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        self.restore_weights(Path(resume_from_checkpoint))
-
-    def restore_weights(self, folder: Path) -> None:
-        """Read the weights of a checkpoint into the model."""
-        checkpoints.load_weights(self.accelerator.unwrap_model(self.model), folder)
-
-    def restore_run(self, folder: Path) -> None:
-        """Take over decisions and half-filled windows of a checkpoint; `train(resume_from_checkpoint=...)` does the rest."""
-        state = json.loads((folder / RUN_STATE).read_text(encoding="utf-8"))
-        self.recorder.restore(state, owner=self.is_world_process_zero())
-
-
-def _inside(model: Any) -> Any:
-    """The model that peft wrapped, or the model itself."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
-
-
-class _Flow(TrainerCallback):
-    """Hands the trainer the beginning and the end of every step."""
-
-    def __init__(self, trainer: LatentThoughtTrainer) -> None:
-        self._trainer = trainer
-
-    def on_step_begin(self, args: Any, state: Any, control: Any, **unused: Any) -> None:
-        self._trainer.begin_step(state.global_step)
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **unused: Any) -> None:
-        control.should_save, stop = self._trainer.end_step(state.global_step)
-        control.should_training_stop = control.should_training_stop or stop

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import Field
 
 from latentthought.config import Config
+
+if TYPE_CHECKING:
+    from latentthought.data.curriculum import Curriculum
+    from latentthought.training.stages import Moment
 
 
 class ValidationConfig(Config):
@@ -35,6 +39,16 @@ class Scorer(Protocol):
     def __call__(self, model: Any, tokenizer: Any, *, thoughts: int, mix_ratio: float) -> Mapping[str, float]:
         """model: unwrapped, in evaluation mode. thoughts, mix_ratio: what the current stage trains it to answer with."""
         ...
+
+
+def scores(
+    scorer: Scorer, model: Any, tokenizer: Any, curriculum: Curriculum, moment: Moment
+) -> dict[str, float]:
+    """What a scorer says of a model that answers as the stage of a moment trains it to, named as it is logged."""
+    mix_ratio = moment.mix if curriculum.method == "soft_mix" else 0.0
+    with undisturbed(model):
+        found = scorer(model, tokenizer, thoughts=curriculum.thoughts(moment.stage), mix_ratio=mix_ratio)
+    return {f"validation_{key}": float(value) for key, value in found.items()}
 
 
 @contextmanager

@@ -22,6 +22,7 @@ HEAVY = (
 )
 OPTIONAL = (
     "peft",
+    "bitsandbytes",
     "deepspeed",
     "torchao",
     "transformer_engine",

@@ -57,10 +57,12 @@ def metrics_of(run: Path) -> list[dict[str, Any]]:
 
 
 def assert_same_run(left: Path, right: Path) -> None:
-    mine, theirs = (load_file(run / "model" / "model.safetensors") for run in (left, right))
-    assert mine.keys() == theirs.keys()
-    for name, tensor in mine.items():
-        assert torch.equal(tensor, theirs[name]), name
+    for file in ("model/model.safetensors", "companions.safetensors"):
+        assert (left / file).is_file() == (right / file).is_file(), file
+        mine, theirs = (load_file(run / file) if (run / file).is_file() else {} for run in (left, right))
+        assert mine.keys() == theirs.keys()
+        for name, tensor in mine.items():
+            assert torch.equal(tensor, theirs[name]), name
     assert metrics_of(left) == metrics_of(right)
 
 
@@ -105,6 +107,45 @@ def test_adaptive_decisions_survive(make_recipe, tmp_path: Path) -> None:
     decided = [row["step"] for row in metrics_of(tmp_path / "whole") if "decision" in row]
     assert decided, "the test needs a run that decides something"
     run_with_kills(recipe, tmp_path / "killed", [(decided[0], "save"), (decided[0] + 1, "end")])
+    assert_same_run(tmp_path / "whole", tmp_path / "killed")
+
+
+TEACHER = {"scratch": {"architecture": "llama", "layers": 3, "width": 24, "heads": 2, "max_positions": 64}}
+TAUGHT = [
+    {"term": "ce"},
+    {"term": "kl", "weight": 0.3},
+    {
+        "term": "hidden",
+        "weight": {"kind": "linear", "start": 1.0, "end": 0.1},
+        "target": "teacher",
+        "alignment": "step_ends",
+        "projector": {"kind": "mlp", "learning_rate": 0.02},
+    },
+]
+SELF_TAUGHT = [
+    {"term": "ce"},
+    {"term": "ce", "of": "chain", "name": "words"},
+    {"term": "hidden", "target": "teacher", "alignment": "answer", "layers": "all", "scale_match": "std"},
+    {"term": "spell", "weight": 0.5},
+]
+
+
+@pytest.mark.parametrize(
+    ("teacher", "terms"), [(TEACHER, TAUGHT), ({"model": "self"}, SELF_TAUGHT)], ids=["teacher", "self"]
+)
+def test_teachers_projectors_decoders_and_lora_resume(
+    make_recipe, tmp_path: Path, teacher: dict, terms: list
+) -> None:
+    pytest.importorskip("peft")
+    recipe = make_recipe(
+        model={"scratch": {"architecture": "llama"}, "lora": {"r": 2, "alpha": 4, "dropout": 0.2}},
+        teacher=teacher,
+        objective=terms,
+        curriculum={"each": {"steps": 3}},
+        training={"save_every": 2},
+    )
+    train(recipe, tmp_path / "whole", progress=Silent())
+    run_with_kills(recipe, tmp_path / "killed", [(3, "end"), (5, "optimizer"), (8, "save")])
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
 
 
