@@ -2,7 +2,7 @@
 
 A source names its places (files under the data folder, a hub set) and turns one raw row into an `Example`; it opens nothing
 itself. Reading, skipping, field maps and error places are the same for all of them (loading.py), so a new data set is one
-short file. A generated source (hops, prosqa-generated) makes examples instead of parsing rows.
+short file. A generated source (hops, knights-generated) makes examples instead of parsing rows.
 """
 
 from __future__ import annotations

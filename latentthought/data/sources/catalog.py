@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from latentthought.data.sources.base import Source
 from latentthought.data.sources.choice import Aqua, MathQa
-from latentthought.data.sources.generated import Hops, ProsQaGenerated
+from latentthought.data.sources.generated import Hops, KnightsGenerated, ProsQaGenerated
 from latentthought.data.sources.graphs import ProntoQa, ProsQa
 from latentthought.data.sources.gsm8k import Gsm8k, Gsm8kAug
 from latentthought.data.sources.hendrycks_math import HendrycksMath, Math500
@@ -26,6 +26,7 @@ _ALL: tuple[type[Source], ...] = (
     R1Traces,
     File,
     Hops,
+    KnightsGenerated,
     ProsQaGenerated,
 )
 

@@ -1,4 +1,4 @@
-"""The generators of data/synthetic as sources: `source: hops`, `source: prosqa-generated`."""
+"""The generators of data/synthetic as sources: `source: hops`, `knights-generated`, `prosqa-generated`."""
 
 from __future__ import annotations
 
@@ -11,12 +11,20 @@ from latentthought.data.example import DATA_FOLDER, Example, Split
 from latentthought.data.sources.base import GeneratedSource
 from latentthought.data.sources.graphs import ProsQa
 from latentthought.data.sources.reading import BadRow, read_rows
-from latentthought.data.synthetic import hops, prosqa
+from latentthought.data.synthetic import hops, knights, prosqa
 
 SMOKE_ROWS = 256
 
 
-class Hops(GeneratedSource):
+class _Sized(GeneratedSource):
+    """Options say how many rows each split has."""
+
+    def rows_in(self, split: Split, smoke: bool) -> int:
+        size: int = getattr(self.options, f"{split}_rows")
+        return min(size, SMOKE_ROWS) if smoke else size
+
+
+class Hops(_Sized):
     """Follow links through a shuffled cycle (data/synthetic/hops.py)."""
 
     name = "hops"
@@ -25,12 +33,18 @@ class Hops(GeneratedSource):
     def generate(self, split: Split, n: int, seed: int) -> Iterator[Example]:
         return hops.generate(self.options, split, n, seed)
 
-    def rows_in(self, split: Split, smoke: bool) -> int:
-        size: int = getattr(self.options, f"{split}_rows")
-        return min(size, SMOKE_ROWS) if smoke else size
+
+class KnightsGenerated(_Sized):
+    """Chains of knights and knaves (data/synthetic/knights.py), judged as the rows of `knights-knaves` are."""
+
+    name = "knights-generated"
+    Options = knights.KnightsOptions
+
+    def generate(self, split: Split, n: int, seed: int) -> Iterator[Example]:
+        return knights.generate(self.options, split, n, seed)
 
 
-class ProsQaGenerated(GeneratedSource):
+class ProsQaGenerated(_Sized):
     """Graphs in the manner of ProsQA (data/synthetic/prosqa.py), as the same examples that the source `prosqa` gives.
 
     A row that equals one of the real validation or test file is left out, and counted, where LATENTTHOUGHT_DATA has them.
@@ -44,10 +58,6 @@ class ProsQaGenerated(GeneratedSource):
         for number, row in enumerate(prosqa.iterate(self.options, split, n, seed)):
             name = f"{self.name}/{split}/{seed}-{number}"
             yield replace(parser.parse(row, name), id=name)
-
-    def rows_in(self, split: Split, smoke: bool) -> int:
-        size: int = getattr(self.options, f"{split}_rows")
-        return min(size, SMOKE_ROWS) if smoke else size
 
     def held_out(self) -> frozenset[str]:
         folder = os.environ.get(DATA_FOLDER)
