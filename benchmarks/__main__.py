@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 # read while libraries load: nothing here needs the hub, and the profiler would announce itself at every start
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -21,18 +22,26 @@ os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 import torch
 
-from benchmarks import generate, grading, train_step
+from benchmarks import cache, distillation, divergence, extraction, generate, grading, train_step
 from benchmarks.findings import Findings, findings_markdown
 from benchmarks.report import ROOT, Report, as_json, as_markdown, circumstances, write_block
 from benchmarks.settings import Settings
-from benchmarks.workload import Sizes
+from benchmarks.workload import MODELS, Sizes
 from latentthought.errors import ConfigError, LatentThoughtError
 
 BENCHMARKS: dict[str, Callable[[Settings], Report | Findings]] = {
     "train_step": train_step.run,
     "generate": generate.run,
     "grading": grading.run,
+    "cache": cache.run,
+    "divergence": divergence.run,
+    "extraction": extraction.run,
+    "distillation": distillation.run,
 }
+# these share the table of their device; every other one has a block of its own in the document
+IN_ONE_TABLE = ("train_step", "generate")
+# these run on the CPU whatever the device is
+CPU_ONLY = ("grading", "cache")
 DOCUMENT = ROOT / "docs" / "performance.md"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -44,13 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = settings_of(chosen)
         where = circumstances(command_of(arguments), settings)
         reports = [BENCHMARKS[name](settings) for name in chosen.names or BENCHMARKS]
-        timed = [report for report in reports if isinstance(report, Report)]
-        blocks = {f"benchmarks {settings.device.type}": as_markdown(where, timed)} if timed else {}
-        blocks |= {
-            f"benchmarks {report.name}": findings_markdown(where, report)
-            for report in reports
-            if isinstance(report, Findings)
-        }
+        blocks = blocks_of(where, reports, settings.device.type)
         print("\n".join(blocks.values()))
         if chosen.output:
             chosen.output.write_text(json.dumps(as_json(where, reports), indent=2) + "\n", encoding="utf-8")
@@ -61,6 +64,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     return 0
+
+
+def blocks_of(where: dict[str, Any], reports: Sequence[Report | Findings], device: str) -> dict[str, str]:
+    """Name of a marked block of the document -> what it says."""
+    shared = [report for report in reports if isinstance(report, Report) and report.name in IN_ONE_TABLE]
+    blocks = {f"benchmarks {device}": as_markdown(where, shared)} if shared else {}
+    for report in reports:
+        if report.name in IN_ONE_TABLE:
+            continue
+        elsewhere = "" if device == "cpu" or report.name in CPU_ONLY else f" {device}"
+        blocks[f"benchmarks {report.name}{elsewhere}"] = (
+            as_markdown(where, [report]) if isinstance(report, Report) else findings_markdown(where, report)
+        )
+    return blocks
 
 
 def parser() -> argparse.ArgumentParser:
@@ -84,6 +101,8 @@ def parser() -> argparse.ArgumentParser:
         choices=DTYPES,
         help="for the timed runs; values are compared in float32",
     )
+    made.add_argument("--model", choices=MODELS, help="sizes of GPT-2 (small)")
+    made.add_argument("--teacher", choices=MODELS, help="distillation: the teacher's sizes (the student's)")
     made.add_argument("--batch", type=int, metavar="N", help="rows of a training step (4)")
     made.add_argument("--thoughts", type=int, metavar="N", help="thoughts of a row (6)")
     made.add_argument("--padded", action="store_true", help="training rows of unequal length, left-padded")
@@ -115,6 +134,8 @@ def settings_of(chosen: argparse.Namespace) -> Settings:
             raise ConfigError(f"--{option}: must be 1 or more, got {value}")
     if chosen.quick and chosen.write_docs:
         raise ConfigError("--write-docs: not with --quick, whose times mean nothing")
+    if chosen.quick and (chosen.model or chosen.teacher):
+        raise ConfigError("--model, --teacher: not with --quick, which has sizes of its own")
     try:
         device = torch.device(chosen.device)
     except RuntimeError:
@@ -126,7 +147,7 @@ def settings_of(chosen: argparse.Namespace) -> Settings:
     torch.set_num_threads(chosen.threads)
     # a cache that is made and thrown away, as rivals do, is worth no warning in the middle of a table
     warnings.filterwarnings("ignore", category=UserWarning)
-    sizes = Sizes().quick() if chosen.quick else Sizes()
+    sizes = Sizes().quick() if chosen.quick else Sizes().of(chosen.model or "small")
     sizes = replace(sizes, padded=chosen.padded, **({"batch": chosen.batch} if chosen.batch else {}))
     if chosen.thoughts:  # the prompt stays as long as it was
         sizes = replace(
@@ -139,6 +160,7 @@ def settings_of(chosen: argparse.Namespace) -> Settings:
         threads=chosen.threads,
         quick=chosen.quick,
         rounds=chosen.rounds or (2 if chosen.quick else None),
+        teacher=chosen.teacher,
         coconut=chosen.coconut,
         accepted=chosen.accepted,
         seed=chosen.seed,

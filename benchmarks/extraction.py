@@ -68,7 +68,7 @@ class Work:
         facts = TeacherFacts("made up", "none", "none", self.teacher.blocks, self.teacher.width)
         spec = spec_for(facts, settings, FormatConfig(), TEXT, self.rows.fingerprint, self.layers, RULES)
         reader = self.teacher.reader(settings, FormatConfig(), TEXT)
-        return Extractor(self.teacher, reader.collate, reader.read(self.rows), spec, settings.batch_size)
+        return Extractor(self.teacher, reader.collate, reader.read(self.rows), spec)
 
 
 def run(settings: Settings) -> Report:

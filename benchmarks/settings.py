@@ -16,7 +16,8 @@ class Settings:
     """Shared by all benchmarks.
 
     quick: tiny sizes, whose times are not judged. rounds: timed rounds, or None for each benchmark's own number.
-    coconut: folder of the published program. accepted: file for the random pairs that the grader accepts.
+    teacher: name of the teacher's sizes in distillation, or None for the student's. coconut: folder of the published program.
+    accepted: file for the random pairs that the grader accepts.
     """
 
     sizes: Sizes = field(default_factory=Sizes)
@@ -25,6 +26,7 @@ class Settings:
     threads: int = 2
     quick: bool = False
     rounds: int | None = None
+    teacher: str | None = None
     coconut: Path | None = None
     accepted: Path | None = None
     seed: int = 0

@@ -21,6 +21,8 @@ RESERVED = 3
 # agree on. With blocks this much stronger nearly every token differs from the last and depends on the thoughts. Gradients
 # through them are chaotic, so training takes the plain initialisation.
 LIVELY = 4.0
+# layers, heads and width of the published GPT-2 models
+MODELS = {"small": (12, 12, 768), "medium": (24, 16, 1024), "large": (36, 20, 1280), "xl": (48, 25, 1600)}
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,11 @@ class Sizes:
     def first_thought(self) -> int:
         """Column of the first thought."""
         return self.sequence - self.labelled - 1 - self.thoughts
+
+    def of(self, model: str) -> Sizes:
+        """The same batch for another model of `MODELS`."""
+        layers, heads, width = MODELS[model]
+        return replace(self, layers=layers, heads=heads, width=width)
 
     def quick(self) -> Sizes:
         """Small enough for a test; its times mean nothing."""

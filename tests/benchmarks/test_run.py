@@ -31,7 +31,7 @@ def test_quick_run(tmp_path, capsys):
     assert printed.count("skipped: no folder given (--coconut DIR)") == 2
     assert "MISSED" not in printed
     results = json.loads(file.read_text())
-    assert [entry["name"] for entry in results["benchmarks"]] == ["train_step", "generate", "grading"]
+    assert [entry["name"] for entry in results["benchmarks"]] == list(command.BENCHMARKS)
     for entry in results["benchmarks"][:2]:
         assert entry["rows"][0]["ratio"] == 1.0
         assert all(len(row["seconds"]) == 1 and row["peak_bytes"] > 0 for row in entry["rows"])
@@ -53,6 +53,7 @@ def test_disagreement_is_exit_code_1(monkeypatch, capsys):
     [
         (["training"], "no benchmark 'training'; there are: train_step, generate, grading"),
         (["--quick", "--write-docs"], "--write-docs: not with --quick"),
+        (["--quick", "--teacher", "medium"], "--model, --teacher: not with --quick"),
         (["--rounds", "0"], "--rounds: must be 1 or more, got 0"),
         (["--device", "tpuu"], "--device: cpu or cuda"),
         (["train_step", "--quick", "--threads", "1", "--coconut", "nowhere"], "no coconut.py in nowhere"),
@@ -89,14 +90,13 @@ def test_only_the_marked_block_is_replaced(tmp_path):
         write_block(file, "c", "new")
 
 
-def test_the_document_has_its_blocks(repository):
+def test_the_document_has_a_block_for_every_benchmark(repository):
     text = (repository / "docs" / "performance.md").read_text()
-    for device in ("cpu", "cuda"):
-        assert (
-            text.count(f"<!-- benchmarks {device}:begin -->")
-            == text.count(f"<!-- benchmarks {device}:end -->")
-            == 1
-        )
+    own = [name for name in command.BENCHMARKS if name not in command.IN_ONE_TABLE]
+    on_device = [f"{name} cuda" for name in own if name not in command.CPU_ONLY]
+    for name in ("cpu", "cuda", *own, *on_device):
+        for mark in ("begin", "end"):
+            assert text.count(f"<!-- benchmarks {name}:{mark} -->") == 1, name
 
 
 def test_ratios_are_paired():
