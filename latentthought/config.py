@@ -214,7 +214,7 @@ def _keys(location: Sequence[Any], values: Any, kind: str) -> list[Any]:
     for part in location:
         if not (
             (isinstance(values, dict) and part in values)
-            or (isinstance(values, list) and isinstance(part, int))
+            or (isinstance(values, list) and isinstance(part, int) and part < len(values))
         ):
             continue
         values = values[part]
@@ -237,6 +237,9 @@ def _problem(cls: type[Config], path: str, items: list[tuple[Any, list[Any]]]) -
         return f"{path}: unknown key;{hint} allowed: {', '.join(sorted(known)) or 'none'}"
     if item["type"] == "missing":
         return f"{path}: required, and missing"
+    if item["type"] == "union_tag_not_found":
+        key = item["ctx"]["discriminator"].strip("'")
+        return f"{path}.{key}: required, and missing; it says which kind of settings these are"
     if item["type"] == "union_tag_invalid":
         tag, key = item["ctx"]["tag"], item["ctx"]["discriminator"].strip("'")
         allowed = re.findall(r"'([^']*)'", item["ctx"]["expected_tags"])

@@ -148,6 +148,11 @@ class Group:
 ALONE = Group()
 
 
+def first_on_machine() -> bool:
+    """Whether this process is the first, or the only one, that a launcher started on this machine."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
+
+
 def _exit_code(error: BaseException) -> int:
     if isinstance(error, KeyboardInterrupt):
         return 130

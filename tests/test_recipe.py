@@ -159,3 +159,23 @@ def test_an_unknown_term_is_named_with_its_nearest_match() -> None:
 def test_a_number_without_end_is_refused_and_the_override_is_named() -> None:
     with pytest.raises(ConfigError, match=r"training\.learning_rate=\.inf.*training\.learning_rate"):
         load_recipe("quickstart", ["training.learning_rate=.inf"])
+
+
+@pytest.mark.parametrize(
+    ("objective", "message"),
+    [
+        ("[{weight: 1}]", r"objective.0.term: required, and missing"),
+        ("[{term: hidden, target: teacher, layers: [[1, 2], [3]]}]", r"objective.0.layers"),
+        ("[{term: ce, weight: {kind: linear, start: 0.5}}]", r"needs start and end"),
+        ("[{term: hidden, layers: last}]", r"only with target: teacher"),
+    ],
+)
+def test_objectives_that_do_not_hold_are_one_message(objective: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_recipe("quickstart", [f"objective={objective}"])
+
+
+def test_a_projector_may_be_its_kind_alone() -> None:
+    term = "{term: hidden, target: teacher, projector: linear}"
+    recipe = load_recipe("quickstart", [f"objective=[{term}]", "teacher={model: some/model}"])
+    assert recipe.objective[0].projector.kind == "linear"

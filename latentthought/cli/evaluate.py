@@ -120,7 +120,7 @@ def _run(args: argparse.Namespace, group: Group) -> None:
         raise MissingFileError(f"--data {args.data}: no such file")
     tasks = _tasks(args)  # a mistyped name should not wait for a model to load
     from latentthought.cli.training_rows import training_rows
-    from latentthought.model.loading import locate
+    from latentthought.model.locating import locate
 
     _, run = locate(args.model)
     output = Path(args.output) if args.output else run

@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _adapter(argument: str, output: Path) -> None:
     from latentthought.model.adapters import read_origin
-    from latentthought.model.loading import ADAPTER_CONFIG, locate
+    from latentthought.model.locating import ADAPTER_CONFIG, locate
 
     where, run = locate(argument)
     trained = run / "adapter" if run is not None else Path(where)

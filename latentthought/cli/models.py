@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from latentthought.cli.parser import Parser
-from latentthought.model.loading import MODEL_HELP, LoadedModel, load_model
+from latentthought.model.loading import LoadedModel, load_model
+from latentthought.model.locating import MODEL_HELP
 
 __all__ = ["MODEL_HELP", "LoadedModel", "add_model_options", "load"]
 

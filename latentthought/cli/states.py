@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING
 
 from latentthought.cli.folders import remove_bare
 from latentthought.cli.teachers import teacher_of
-from latentthought.errors import ConfigError, DamagedFileError, DataError, MissingFileError, UserError
+from latentthought.errors import (
+    ConfigError,
+    DamagedFileError,
+    DataError,
+    FolderInUseError,
+    MissingFileError,
+    UserError,
+)
 
 if TYPE_CHECKING:
     from latentthought.distillation.cache.spec import CacheSpec
@@ -58,6 +65,8 @@ def extract(
             # whoever is not first sees the folder when it is claimed, and not before
             group.exchange()
             return _extract(extractor, recipe, folder, resume, smoke, say, shown)
+    except FolderInUseError:  # what is in there is somebody else's
+        raise
     except UserError:
         if group.first and not resume:
             remove_bare(folder, {_LOCK, *BESIDE})
@@ -92,25 +101,34 @@ def _extract(
 
 def prepare(recipe: Recipe, smoke: bool, group: Group, say: Say = lambda text: None) -> Extractor:
     """Load rows and teacher, and make the plan."""
-    from latentthought.data.sources.loading import load_examples
     from latentthought.distillation.extraction import Extractor
+    from latentthought.distillation.fingerprints import example_digest
     from latentthought.distillation.matching import TeacherFacts, spec_for
     from latentthought.evaluation.provenance import versions
+    from latentthought.training.rows import training_rows
 
     config = recipe.teacher
     if config is None or config.cache is None:
         raise ConfigError(
             f"{recipe.name}: teacher.cache says what is kept, and the recipe has none; give teacher.cache.path=DIR"
         )
-    examples = load_examples(recipe.data, seed=recipe.seed, smoke=smoke)
+    data, examples = training_rows(recipe.data, config.responses, recipe.seed, smoke)
     teacher = teacher_of(recipe, examples, group.device)
     layers, rules = _wanted(recipe, teacher)
-    reader = teacher.reader(config, recipe.data.format, recipe.curriculum)
+    # as beside the student: a row that is dropped or shortened there is so here
+    reader = teacher.reader(config, data.format, recipe.curriculum, data.max_length, data.overlong)
     readings = reader.read(examples)
-    facts = TeacherFacts.of(teacher) if group.first else None
-    facts = TeacherFacts(*group.exchange(facts)[0])
+    weights = group.exchange(teacher.fingerprint if group.first else None)[0]
     spec = spec_for(
-        facts, config, recipe.data.format, recipe.curriculum, examples.fingerprint, layers, rules, versions()
+        TeacherFacts.of(teacher, weights),
+        config,
+        data.format,
+        recipe.curriculum,
+        examples.fingerprint,
+        layers,
+        rules,
+        versions(),
+        data.max_length if data.overlong == "truncate_steps" else None,
     )
     kept = f"layers {', '.join(map(str, layers)) or 'none'}; positions {', '.join(rules) or 'none'}"
     say(f"teacher     {teacher.name}: {teacher.blocks} blocks of width {teacher.width} on {teacher.device}")
@@ -121,7 +139,8 @@ def prepare(recipe: Recipe, smoke: bool, group: Group, say: Say = lambda text: N
     say(
         f"kept        {kept}; {spec.codec}{f'; logits {config.cache.logits.kind}' if config.cache.logits else ''}"
     )
-    return Extractor(teacher, reader.collate, readings, spec, config.batch_size, group)
+    digests = [example_digest(examples[place]) for place in readings.kept]
+    return Extractor(teacher, reader.collate, readings, spec, digests, group)
 
 
 def _wanted(recipe: Recipe, teacher: Teacher) -> tuple[tuple[int, ...], tuple]:
@@ -138,7 +157,7 @@ def _wanted(recipe: Recipe, teacher: Teacher) -> tuple[tuple[int, ...], tuple]:
 
 
 def _student_blocks(recipe: Recipe) -> int:
-    from latentthought.model.loading import locate, read_config
+    from latentthought.model.locating import locate, read_config
 
     if recipe.model.scratch is not None:
         return recipe.model.scratch.layers

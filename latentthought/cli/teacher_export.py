@@ -21,11 +21,12 @@ def add_arguments(parser: Parser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from latentthought.cli.states import read_origin
-    from latentthought.data.sources.loading import load_examples
     from latentthought.distillation.cache.parquet import to_parquet
     from latentthought.distillation.cache.store import TeacherStateCache
     from latentthought.distillation.forecast import in_bytes
+    from latentthought.distillation.matching import changed_rows
     from latentthought.errors import ConfigError
+    from latentthought.training.rows import training_rows
 
     folder, file = Path(args.folder), Path(args.output)
     if file.exists():
@@ -33,11 +34,16 @@ def run(args: argparse.Namespace) -> int:
     require_writable(file.parent)
     cache = TeacherStateCache.open(folder)
     recipe, smoke = read_origin(folder)
-    examples = load_examples(recipe.data, seed=recipe.seed, smoke=smoke)
-    if examples.fingerprint != cache.manifest.spec.data:
+    responses = None if recipe.teacher is None else recipe.teacher.responses
+    _, examples = training_rows(recipe.data, responses, recipe.seed, smoke)
+    known = [example for example in examples if example.id in cache]
+    changed, gone = changed_rows(cache, known), {*cache.ids} - {example.id for example in known}
+    if changed or gone:
+        what = f"{len(changed):,} have another text, {len(gone):,} are gone"
         raise ConfigError(
-            f"{folder}: the rows of its recipe ({examples.origin}) are no longer those that its states are of"
+            f"{folder}: the rows of its recipe ({examples.origin}) are no longer those that its states are of: {what}, "
+            f"{[*changed, *sorted(gone)][0]!r} for one"
         )
-    rows = to_parquet(cache, (example for example in examples if example.id in cache), file)
+    rows = to_parquet(cache, known, file)
     print(f"{file}: {rows:,} rows, {in_bytes(file.stat().st_size)}")
     return 0

@@ -62,7 +62,7 @@ def _run(args: argparse.Namespace, group: Group) -> None:
     recipe = load_recipe(args.recipe, args.overrides, smoke=args.smoke)
     folder = _folder(args, recipe, group)
     if args.smoke and not args.dry_run:
-        from latentthought.cli.earlier import with_teacher
+        from latentthought.cli.smoke_teacher import with_teacher
 
         recipe = with_teacher(recipe, folder, print if group.first else lambda text: None, group.count)
     try:

@@ -70,7 +70,7 @@ def _run(args: argparse.Namespace, group: Group) -> None:
     config = recipe.teacher.responses or ResponsesConfig()
     output = _output(args, recipe.name, config, group)
     if args.smoke:
-        from latentthought.cli.earlier import with_teacher
+        from latentthought.cli.smoke_teacher import with_teacher
 
         recipe = with_teacher(recipe, output, print if group.first else lambda text: None, group.count)
     try:

@@ -10,7 +10,7 @@ from typing import Any
 from latentthought.cli.folders import remove_bare
 from latentthought.cli.parser import Parser, UsageError
 from latentthought.cli.teachers import check_overrides
-from latentthought.errors import UserError
+from latentthought.errors import FolderInUseError, LatentThoughtError
 from latentthought.resources import find_recipe
 
 DESCRIPTION = (
@@ -70,6 +70,7 @@ def run(args: argparse.Namespace) -> int:
         show(recipe, args.smoke)
         return 0
     output = Path(args.output) if args.output else _default_folder(recipe.name)
+    fresh = not output.exists() or not any(output.iterdir())
     try:
         if args.smoke:
             from latentthought.cli.earlier import with_inputs
@@ -77,7 +78,9 @@ def run(args: argparse.Namespace) -> int:
             recipe = with_inputs(recipe, output)
         _train(recipe, output, args)
     except BaseException as error:
-        _leave_nothing(output, args, error)
+        # what was there before, or is another run's, is not ours to take away
+        if fresh and not isinstance(error, FolderInUseError):
+            _leave_nothing(output, error)
         if isinstance(error, KeyboardInterrupt) and output.is_dir():
             raise KeyboardInterrupt(
                 f"go on from the last checkpoint in {output}, if there is one, with --resume"
@@ -138,8 +141,7 @@ def _default_folder(name: str) -> Path:
     return numbered(name)
 
 
-def _leave_nothing(output: Path, args: argparse.Namespace, error: BaseException) -> None:
+def _leave_nothing(output: Path, error: BaseException) -> None:
     """A run that never took a step leaves no folder behind, so that the corrected command can use the same one."""
-    if args.resume or not isinstance(error, UserError | KeyboardInterrupt):
-        return
-    remove_bare(output, {"recipe.yaml", ".lock"})
+    if isinstance(error, LatentThoughtError | KeyboardInterrupt):
+        remove_bare(output, {"recipe.yaml", ".lock"})

@@ -22,7 +22,8 @@ from pydantic import ValidationInfo, field_validator
 
 from latentthought.config import Config
 from latentthought.data.example import Example
-from latentthought.data.spans import Located, literal_before, locate
+from latentthought.data.spans import Located, common_prefix, literal_before, locate
+from latentthought.data.tokenizer import leading_tokens
 from latentthought.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -127,8 +128,8 @@ class Encoded:
     spans: per piece, in the order prompt, steps, answer, a flat array of start, end, start, end, ... character positions
         within the piece; a token without text has an empty span. marks: per piece, one a token: what has been read of it when
         the token ends, see `spans.marks_of`. question: start and end of the question, without the white space around it, in
-        the prompt piece; None where a template rewrote it. lead: tokens of the answer piece before the answer's own words
-        ("The answer is:"). None, and 0, when spans are not asked for.
+        the prompt piece; None where a template rewrote it. All three are None when spans are not asked for.
+    lead: tokens of the answer piece before the answer's own words ("The answer is:").
     parts: one a step, in a row that `fit_rows` shortened; else None, which is every step, whole.
     """
 
@@ -163,7 +164,7 @@ class Encoder:
         self.format = format or FormatConfig()
         self.spans = spans and bool(tokenizer.is_fast)
         self._byte_level = self.spans and "ByteLevel" in repr(tokenizer.backend_tokenizer.pre_tokenizer)
-        self._start = [] if self.format.chat else _leading_tokens(tokenizer)
+        self._start = [] if self.format.chat else leading_tokens(tokenizer)
         self._end = []
         if self.format.eos:
             if tokenizer.eos_token_id is None:
@@ -229,7 +230,8 @@ class Encoder:
         if not self._start and not prompt:
             raise DataError(f"row {example.id}: its prompt has no tokens")
         steps = [known[text].ids for text in pieces.steps]
-        return Encoded(example.id, self._start + prompt, steps, answer + self._end)
+        lead = common_prefix(self._answer_opening, answer)
+        return Encoded(example.id, self._start + prompt, steps, answer + self._end, lead=lead)
 
     def _locate(
         self,
@@ -241,7 +243,7 @@ class Encoder:
     ) -> Encoded:
         """The row with spans and marks. located: of the chunk's pieces so far, each is worked out once."""
         question = self._question(pieces.prompt, example)
-        step, answer = (literal_before(template) for template in (self.format.step, self.format.answer))
+        step, answer = (len(literal_before(template)) for template in (self.format.step, self.format.answer))
         places = [
             (pieces.prompt, question[0] if question else 0, len(self._start), 0),
             *((text, step, 0, 0) for text in pieces.steps),
@@ -252,13 +254,17 @@ class Encoder:
                 located[place] = locate(known[place[0]].offsets, *place, splits_characters=self._byte_level)
         found = [located[place] for place in places]
         spans, marks = [piece.spans for piece in found], [piece.marks for piece in found]
-        lead = sum(end <= answer for end in spans[-1][1::2])
-        return replace(encoded, spans=spans, marks=marks, question=question, lead=lead)
+        return replace(encoded, spans=spans, marks=marks, question=question)
+
+    @cached_property
+    def _answer_opening(self) -> list[int]:
+        """What the answer's template writes before the answer's own words, alone; its last token may merge with these."""
+        return self._tokenize([literal_before(self.format.answer)])[0].ids
 
     def _question(self, prompt: str, example: Example) -> tuple[int, int] | None:
         """Where the question stands in the prompt piece, without the white space around it."""
         filled, asked = self.format.prompt.format(question=example.question), example.question.strip()
-        start = filled.find(asked, literal_before(self.format.prompt))
+        start = filled.find(asked, len(literal_before(self.format.prompt)))
         if start >= 0 and self.format.chat:
             # our turn is the last, and most templates strip it
             turn = prompt.rfind(filled.strip(), 0, len(prompt) - self._after_turn)
@@ -287,13 +293,3 @@ class Encoder:
 class _Tokens(NamedTuple):
     ids: list[int]
     offsets: Sequence[tuple[int, int]]
-
-
-def _leading_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """What the tokenizer itself puts before a text (a begin token, or nothing)."""
-    plain = tokenizer("a", add_special_tokens=False)["input_ids"]
-    full = tokenizer("a", add_special_tokens=True)["input_ids"]
-    for start in range(len(full) - len(plain) + 1):
-        if full[start : start + len(plain)] == plain:
-            return full[:start]
-    return []

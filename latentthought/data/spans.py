@@ -12,15 +12,17 @@ from __future__ import annotations
 import string
 import zlib
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import takewhile
 from typing import NamedTuple
 
 UNMARKED = -1
-"""Mark of a token that has no text, or that ends inside a character."""
+"""Mark of a token that has no text, that ends inside a character, or after which another ends at the same place."""
 
 
 class Located(NamedTuple):
-    """spans: start, end, start, end, ... characters within the piece. marks: one a token, see `marks_of`, or `UNMARKED`."""
+    """spans: start, end, start, end, ... characters within the piece. marks: one a token, see `marks_of`, or `UNMARKED`; no two
+    tokens have the same."""
 
     spans: array[int]
     marks: array[int]
@@ -46,6 +48,8 @@ def locate(
     for token, (_, end) in enumerate(offsets):
         if flat[2 * token + 1] < end:
             marks[token] = UNMARKED
+    if len({*marks}) < len(marks):
+        marks = _only_the_last(marks)
     none = array("i", [UNMARKED])
     return Located(
         array("i", [0, 0] * before) + flat + array("i", [len(text)] * 2 * after),
@@ -70,14 +74,26 @@ def marks_of(text: str, start: int, ends: Iterable[int]) -> array[int]:
     return marks
 
 
-def literal_before(template: str) -> int:
-    """Characters that a template writes before its first field."""
-    count = 0
+def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
+    """Number of tokens with which both begin."""
+    equal = takewhile(lambda pair: pair[0] == pair[1], zip(left, right, strict=False))
+    return sum(1 for _ in equal)
+
+
+def _only_the_last(marks: array[int]) -> array[int]:
+    """Of the tokens with one mark the last keeps it, which has read the whole of a character that they share."""
+    last = {mark: token for token, mark in enumerate(marks)}
+    return array("i", [mark if last[mark] == token else UNMARKED for token, mark in enumerate(marks)])
+
+
+def literal_before(template: str) -> str:
+    """What a template writes before its first field."""
+    text = ""
     for literal, field, _, _ in string.Formatter().parse(template):
-        count += len(literal)
+        text += literal
         if field is not None:
             break
-    return count
+    return text
 
 
 def _without_overlaps(offsets: Iterable[tuple[int, int]]) -> array[int]:

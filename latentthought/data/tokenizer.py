@@ -161,3 +161,13 @@ def _bytes(texts: Iterable[str], special: list[str], size: int) -> Tokenizer:
     )
     tokenizer.train_from_iterator(sorted(texts), trainer)
     return tokenizer
+
+
+def leading_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """What the tokenizer itself puts before a text (a begin token, or nothing)."""
+    plain = tokenizer("a", add_special_tokens=False)["input_ids"]
+    full = tokenizer("a", add_special_tokens=True)["input_ids"]
+    for start in range(len(full) - len(plain) + 1):
+        if full[start : start + len(plain)] == plain:
+            return full[:start]
+    return []

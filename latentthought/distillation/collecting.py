@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,9 +19,10 @@ from latentthought.distillation.cache.records import LogitsRecord, Record, Sampl
 from latentthought.distillation.cache.spec import CacheSpec, TopKLogits
 from latentthought.distillation.teacher import Teacher, on_device
 from latentthought.errors import ConfigError
-from latentthought.objective.alignment import Places, Reading, Site, sites
+from latentthought.objective.alignment import Reading, Sites, joined, repeated, sites
 from latentthought.objective.divergence import sampled_of, top_k_of
 from latentthought.objective.layers import AFTER_NORM
+from latentthought.objective.places import Places
 
 # logits at once: a quarter of a gigabyte in float32
 _LOGITS = 1 << 26
@@ -56,8 +58,8 @@ class StateCollector:
         self, teacher: Teacher, collate: Callable[[list[Any]], dict[str, Any]], spec: CacheSpec
     ) -> None:
         self.teacher, self.spec, self._collate = teacher, spec, collate
-        # a student of the same tokenizer knows no more than these; what comes after them is padding
-        self._vocabulary = min(max(teacher.tokenizer.get_vocab().values()) + 1, teacher.vocabulary)
+        # up to the last id that is a token to the teacher; a student has its thought tokens after it
+        self._vocabulary = teacher.vocabulary if spec.vocabulary is None else spec.vocabulary.size
         if isinstance(spec.logits, TopKLogits) and spec.logits.k > self._vocabulary:
             raise ConfigError(
                 f"teacher.cache.logits.k: {spec.logits.k} is more than the {self._vocabulary} tokens of {teacher.name}"
@@ -71,18 +73,21 @@ class StateCollector:
         device = self.teacher.device
         layers = self.spec.layers if self.spec.logits is None else (*self.spec.layers, AFTER_NORM)
         captured = self.teacher.states(on_device(batch, device), tuple(dict.fromkeys(layers)))
-        found = [
-            [(n, site) for n, rule in enumerate(self.spec.rules) for site in sites(r, rule)] for r in readings
-        ]
-        places = _places([[site for _, site in row] for row in found], before).to(device)
+        keys, found = zip(*(self._sites(reading) for reading in readings), strict=True)
+        places = Places.in_batch(found, before).to(device)
         states = [places.gather(captured[layer]) for layer in self.spec.layers]
         states_NLD = torch.stack(states, 1) if states else torch.empty(len(places), 0, self.spec.width)
         logits: list[LogitsRecord | None] = [None] * len(rows)
         if self.spec.logits is not None:
             logits = list(self._logits(captured[AFTER_NORM], readings, before))
-        keys = [_keys([(n, site.piece, site.end) for n, site in row]) for row in found]
         host, ready = _to_host(states_NLD, pinned)
-        return Collected(rows, ids, keys, host, logits, ready)
+        return Collected(rows, ids, list(keys), host, logits, ready)
+
+    def _sites(self, reading: Reading) -> tuple[Tensor, Sites]:
+        """The sites of a reading under all rules, one rule after the other, and the keys (P, 3) of their record."""
+        by_rule = [sites(reading, rule) for rule in self.spec.rules]
+        found, rules_P = joined(by_rule), repeated(range(len(by_rule)), list(map(len, by_rule)))
+        return _keys(rules_P, found.pieces_N, found.ends_N), found
 
     def _logits(
         self, final_BTD: Tensor, readings: Sequence[Reading], before: Sequence[int]
@@ -92,9 +97,9 @@ class StateCollector:
         kept: list[LogitsRecord] = []
         for place, reading in enumerate(readings):
             found = sites(reading, "predictions")
-            places = _places([found], before[place : place + 1], first=place).to(final_BTD.device)
+            places = Places.in_batch([found], before[place : place + 1], place).to(final_BTD.device)
             final_ND = places.gather(final_BTD)
-            keys = _keys([(site.piece, site.end) for site in found], width=2)
+            keys = _keys(found.pieces_N, found.ends_N)
             # a row draws by its own id, whoever shares its batch
             generator = torch.Generator(final_BTD.device).manual_seed(zlib.crc32(reading.encoded.id.encode()))
             parts: list[Any] = []
@@ -113,17 +118,8 @@ class StateCollector:
         return kept
 
 
-def _places(found: Sequence[Sequence[Site]], before: Sequence[int], first: int = 0) -> Places:
-    """Sites of some rows of a batch, the first of which is row `first`."""
-    return Places.of(
-        (row, site.start + shift, site.stop + shift)
-        for row, (row_sites, shift) in enumerate(zip(found, before, strict=True), first)
-        for site in row_sites
-    )
-
-
-def _keys(keys: Sequence[tuple[int, ...]], width: int = 3) -> Tensor:
-    return torch.tensor(keys, dtype=torch.int32).view(-1, width)
+def _keys(*columns: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.stack(columns, 1).astype(np.int32))
 
 
 def _to_host(states: Tensor, pinned: bool) -> tuple[Tensor, Any]:

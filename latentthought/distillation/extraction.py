@@ -16,7 +16,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -52,8 +52,10 @@ class Extractor:
 
     Args:
         teacher, spec: see `matching.spec_for`; the reader is `Teacher.reader`'s.
-        readings: the rows. batch_size: how many are run at once.
+        readings: the rows. digests: of their texts, kept beside the states (None: a row that changes is not noticed).
         group: the processes that share the work.
+
+    As many rows are run at once as the spec says.
     """
 
     def __init__(
@@ -62,13 +64,13 @@ class Extractor:
         collate: Callable[[list[Any]], dict[str, Any]],
         readings: Readings,
         spec: CacheSpec,
-        batch_size: int,
+        digests: Sequence[str] | None = None,
         group: Group = ALONE,
     ) -> None:
         self.spec, self.group = spec, group
         self.readings = readings.readings
         self.collector = StateCollector(teacher, collate, spec)
-        self._batch_size = batch_size
+        self._digests = digests
         self._ahead = _AHEAD if teacher.device.type == "cuda" else 0
 
     @property
@@ -84,7 +86,8 @@ class Extractor:
     def batches_of(self, shard: int) -> list[list[int]]:
         """The rows of a shard as batches of like length, the longest first."""
         by_length = sorted(self.rows_of(shard), key=lambda row: -len(self.readings[row].row))
-        return [by_length[i : i + self._batch_size] for i in range(0, len(by_length), self._batch_size)]
+        size = self.spec.batch_size
+        return [by_length[i : i + size] for i in range(0, len(by_length), size)]
 
     def missing(self, folder: Path) -> tuple[list[int], dict[int, ShardEntry]]:
         """Numbers of the shards that are still to be made, and the entries of those that are whole; the same on all processes."""
@@ -146,7 +149,9 @@ class Extractor:
 
             def take() -> None:
                 shard, batch = under_way.popleft()
-                records = batch.records()
+                records = [
+                    self._marked(row, one) for row, one in zip(batch.rows, batch.records(), strict=True)
+                ]
                 without = [row for row, one in zip(batch.rows, records, strict=True) if not len(one.keys)]
                 # with logits alone there are no states to have positions for
                 empty.extend(self._why_empty(row) for row in without if self.spec.rules)
@@ -162,6 +167,9 @@ class Extractor:
             while under_way:
                 take()
         return writer.entries, empty
+
+    def _marked(self, row: int, record: Record) -> Record:
+        return record if self._digests is None else replace(record, digest=self._digests[row])
 
     def _run(self, rows: list[int]) -> Collected:
         try:

@@ -1,8 +1,9 @@
 """What tells one teacher, tokenizer or data set from another, whatever their files are called.
 
-Weights are hashed as they lie on disk (SHA-256 of the safetensors files, a gigabyte a second and core, so a 7B teacher takes
-seconds), and a model without files by its tensors. A tokenizer is hashed by what it does to text: vocabulary, merges,
-normaliser and chat template, without the padding and truncation that the last call happened to set.
+Weights are hashed tensor by tensor as they lie on disk (SHA-256, a gigabyte a second and core, so a 7B teacher takes seconds),
+so that dealing them out to other files changes nothing; a model without files by the tensors in memory. A tokenizer is hashed by
+what it does to text: vocabulary, merges, normaliser and chat template, without the padding and truncation that the last call
+happened to set. A row is hashed by its text, whatever else the data set knows of it.
 Rejected: the commit of a hub repository (a local folder has none), and parameters sampled here and there (fast, and blind to a
 damaged middle; a cache of states outlives the run that made it, so the whole is worth reading once).
 """
@@ -16,26 +17,28 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latentthought.errors import NotFoundError
+from latentthought.data.example import Example
+from latentthought.distillation.saved import SavedTensor, adapter_base, tensors_in, weight_files
 
 if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedTokenizerBase
 
+_PART = 1 << 20
+
 
 def files_fingerprint(where: Path | str) -> str:
-    """SHA-256 over the safetensors files of a model folder, or of a hub model in the local cache.
+    """SHA-256 over names, types, shapes and bytes of the tensors in a model's safetensors files, whatever these are called.
 
-    Raises `NotFoundError` where there are none.
+    where: a folder, or a hub name in the local cache; the weights of an adapter are its base's too.
+    Raises `NotFoundError` where there are none, `DamagedFileError`.
     """
-    folder = where if isinstance(where, Path) else _cached(where)
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise NotFoundError(f"{folder}: no safetensors files, so no weights to tell this model by")
-    # hashlib lets go of the interpreter, so the files of a large model are read side by side
+    base = adapter_base(where)
+    tensors = [tensor for file in weight_files(where) for tensor in tensors_in(file)]
+    # hashlib lets go of the interpreter, so the tensors of a large model are read side by side
     with ThreadPoolExecutor(max_workers=4) as pool:
-        hashes = pool.map(_file_hash, files)
-    return _joined(f"{file.name} {found}" for file, found in zip(files, hashes, strict=True))
+        lines = sorted(pool.map(_tensor_line, tensors))
+    return _joined(lines if base is None else [*lines, f"onto {files_fingerprint(base)}"])
 
 
 def tensors_fingerprint(model: nn.Module) -> str:
@@ -67,19 +70,23 @@ def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _cached(name: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+def example_digest(example: Example) -> str:
+    """64 bits of BLAKE2 over all text of an example that a format can write; not over its id and what else is known of it."""
+    messages = None if example.messages is None else [dict(turn) for turn in example.messages]
+    parts = [example.question, list(example.steps), example.answer, example.solution, messages]
+    # ASCII, so that a lone surrogate is no error
+    text = json.dumps(parts, sort_keys=True, default=str).encode()
+    return hashlib.blake2b(text, digest_size=8).hexdigest()
 
-    try:
-        return Path(snapshot_download(name, allow_patterns=["*.safetensors"], local_files_only=True))
-    except (LocalEntryNotFoundError, OSError, ValueError):
-        raise NotFoundError(f"{name}: its weights are not in the local hub cache") from None
 
-
-def _file_hash(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def _tensor_line(tensor: SavedTensor) -> str:
+    digest, left = hashlib.sha256(), tensor.end - tensor.begin
+    with tensor.file.open("rb", buffering=0) as stream:
+        stream.seek(tensor.begin)
+        while left > 0 and (part := stream.read(min(left, _PART))):
+            digest.update(part)
+            left -= len(part)
+    return f"{tensor.name} {tensor.dtype} {tensor.shape} {left} {digest.hexdigest()}"
 
 
 def _joined(lines: Iterable[str]) -> str:

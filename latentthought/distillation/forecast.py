@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from latentthought.distillation.cache.spec import CacheSpec, TopKLogits
+from latentthought.distillation.saved import SavedModel
 from latentthought.errors import ConfigError
 from latentthought.memory import free_memory
 from latentthought.objective.alignment import Reading, sites
@@ -107,13 +108,11 @@ def _prediction_bytes(spec: CacheSpec) -> int:
 def check_memory(where: Path | str, dtype: torch.dtype | str, device: str) -> None:
     """Raise `ConfigError` where a model's weights do not fit the device, or the memory that they pass through on their way.
 
-    where: its folder or hub name. dtype: "auto" is as the weights were saved. Nothing is read but its config.
+    where: its folder or hub name; of an adapter the base counts. dtype: "auto" is as the weights were saved. Nothing is read but
+    the config.
     """
-    from latentthought.model.loading import read_config
-
-    config = read_config(where).get_text_config()
-    wanted = dtype if isinstance(dtype, torch.dtype) else config.dtype
-    wanted = wanted if isinstance(wanted, torch.dtype) else torch.float32
+    config, saved = SavedModel.at(where)
+    wanted = dtype if isinstance(dtype, torch.dtype) else saved
     size = count_parameters(config) * wanted.itemsize
     for place in dict.fromkeys(("cpu", torch.device(device).type)):
         free = free_memory(device if place != "cpu" else place)

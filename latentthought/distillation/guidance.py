@@ -7,44 +7,32 @@ nothing to do. Everything that cannot be compared is said here, before the first
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from latentthought.distillation.on_policy import OnPolicy
+from latentthought.distillation.pupil import Pupil
 from latentthought.distillation.teaching import CachedTeaching, LiveTeaching, Teaching
 from latentthought.distillation.vocabulary import difference, shared_vocabulary
 from latentthought.errors import ConfigError, DataError
 from latentthought.objective.comparison import Depths
 from latentthought.objective.projectors import Projectors
 from latentthought.objective.spelling import Speller, SpellingTerm
-from latentthought.objective.terms import DivergenceTerm, HiddenTerm, Term, asks_teacher, rule_of
+from latentthought.objective.terms import (
+    CrossEntropyTerm,
+    DivergenceTerm,
+    HiddenTerm,
+    Term,
+    asks_teacher,
+    rule_of,
+)
 from latentthought.objective.total import Objective
-from latentthought.thoughts.layout import ThoughtTokens
 
 if TYPE_CHECKING:
-    from latentthought.data.curriculum import Curriculum
-    from latentthought.data.encoding import Encoded, FormatConfig
-    from latentthought.data.example import Example
     from latentthought.distillation.reader import Reader
     from latentthought.distillation.teacher import Teacher, TeacherConfig
-
-
-@dataclass(frozen=True)
-class Pupil:
-    """The student and its rows. model: without adapters. examples, rows: in the same order; rows encoded with spans where a
-    term looks at a teacher. data: fingerprint of the rows that the recipe names. texts, seed: for a teacher from scratch, see
-    `Teacher.load`."""
-
-    model: Any
-    tokenizer: Any
-    examples: Sequence[Example]
-    rows: Sequence[Encoded]
-    format: FormatConfig
-    curriculum: Curriculum
-    data: str = ""
-    texts: Iterable[str] = ()
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -73,8 +61,16 @@ def guide(terms: Sequence[Term], config: TeacherConfig | None, pupil: Pupil) -> 
             "teacher.on_policy: nothing would be compared on the student's own text; give objective a kl term, or a hidden "
             "one with target: teacher"
         )
+    chains = [term.name for term in terms if isinstance(term, CrossEntropyTerm) and term.of == "chain"]
+    if chains and (config is None or not config.is_self):
+        raise ConfigError(
+            f"objective.{chains[0]}.of: chain is what the student reads when it teaches itself: say teacher.model: self, or "
+            "leave `of` out"
+        )
     if not any(map(asks_teacher, terms)):
-        return Guidance(Objective(terms))
+        unused = config is not None and config.responses is None
+        lines = ["teacher    not looked at by any term of the objective, and not loaded"] if unused else []
+        return Guidance(Objective(terms), lines=lines)
     assert config is not None, "the recipe has checked that there is one"
     if config.is_self:
         return _self_taught(terms, config, pupil)
@@ -105,14 +101,15 @@ def _live(terms: Sequence[Term], config: TeacherConfig, pupil: Pupil) -> Guidanc
         texts=pupil.texts,
         chat=pupil.format.chat,
         seed=pupil.seed,
+        device=pupil.device,
     )
     vocabulary = None
     if any(isinstance(term, DivergenceTerm) for term in terms):
         student_rows = pupil.model.backbone.vocabulary
         vocabulary = shared_vocabulary(pupil.tokenizer, teacher.tokenizer, student_rows, teacher.vocabulary)
-    depths = Depths(_blocks(pupil.model), teacher.blocks, vocabulary)
+    depths = Depths(pupil.model.backbone.blocks, teacher.blocks, vocabulary)
     objective = Objective(terms, depths)
-    reader = teacher.reader(config, pupil.format, pupil.curriculum)
+    reader = teacher.reader(config, pupil.format, pupil.curriculum, pupil.max_length, pupil.overlong)
     read = reader.read(pupil.examples)
     rows = [pupil.rows[place] for place in read.kept]
     teaching = LiveTeaching(objective, rows, read.readings, reader.collate)
@@ -125,10 +122,14 @@ def _live(terms: Sequence[Term], config: TeacherConfig, pupil: Pupil) -> Guidanc
 def _self_taught(terms: Sequence[Term], config: TeacherConfig, pupil: Pupil) -> Guidance:
     from latentthought.distillation.reader import Reader, whole_text
 
-    blocks = _blocks(pupil.model)
+    blocks = pupil.model.backbone.blocks
     objective = Objective(terms, Depths(blocks, blocks, pupil.model.backbone.vocabulary))
     curriculum = whole_text(config.curriculum or pupil.curriculum)
-    reader = Reader(pupil.tokenizer, pupil.format, curriculum, _tokens(pupil.model), _positions(pupil.model))
+    limits = [limit for limit in (pupil.max_length, pupil.model.backbone.positions) if limit is not None]
+    limit = min(limits, default=None)
+    reader = Reader(
+        pupil.tokenizer, pupil.format, curriculum, pupil.model.thought.tokens, limit, pupil.overlong
+    )
     read = reader.read(pupil.examples)
     rows = [pupil.rows[place] for place in read.kept]
     teaching = LiveTeaching(objective, rows, read.readings, reader.collate, key="chain")
@@ -145,8 +146,9 @@ def _cached(terms: Sequence[Term], config: TeacherConfig, pupil: Pupil) -> Guida
     assert config.cache is not None
     cache = TeacherStateCache.open(config.cache.path)
     spec = cache.manifest.spec
-    vocabulary = pupil.model.backbone.vocabulary
-    objective = Objective(terms, Depths(_blocks(pupil.model), spec.blocks, vocabulary))
+    # as live: the student's own rows after the teacher's last token do not count
+    vocabulary = None if spec.vocabulary is None else spec.vocabulary.size
+    objective = Objective(terms, Depths(pupil.model.backbone.blocks, spec.blocks, vocabulary))
     check_cache(cache, config, objective, pupil)
     kept = [place for place, row in enumerate(pupil.rows) if row.id in cache]
     if not kept:
@@ -176,25 +178,12 @@ def _on_policy(
         teaching,
         reader,
         pupil.curriculum,
-        _tokens(model),
+        model.thought.tokens,
         ends,
         {*tokenizer.get_vocab().values()} - {model.thought.thought_token_id},
-        _positions(model),
+        model.backbone.positions,
         pupil.seed,
     )
-
-
-def _tokens(model: Any) -> ThoughtTokens:
-    thought = model.thought
-    return ThoughtTokens(thought.start_token_id, thought.end_token_id, thought.thought_token_id or 0)
-
-
-def _positions(model: Any) -> int | None:
-    return getattr(model.config.get_text_config(), "max_position_embeddings", None)
-
-
-def _blocks(model: Any) -> int:
-    return int(model.config.get_text_config().num_hidden_layers)
 
 
 def _dropped(lines: Sequence[str]) -> list[str]:
@@ -202,26 +191,36 @@ def _dropped(lines: Sequence[str]) -> list[str]:
 
 
 def _checked(guidance: Guidance, pupil: Pupil) -> Guidance:
-    """The guidance, when the first rows have something to compare at the last stage."""
-    teaching = guidance.teaching
+    """The guidance, with a line for each term that finds nothing to compare at some stages.
+
+    Raises `ConfigError` for a term that finds nothing at any; all judged by the first rows.
+    """
+    teaching, stages = guidance.teaching, pupil.curriculum.expand()
     assert teaching is not None
     if not teaching.rows:
         raise DataError("teacher: no row is left that it can read")
-    tokens = _tokens(pupil.model)
-    found = dict.fromkeys(teaching.rules.values(), 0)
-    for index, row in enumerate(teaching.rows[:_TRIED]):
-        for stage in range(len(pupil.curriculum.expand())):
-            lesson = teaching.lesson(index, pupil.curriculum.layout(row, stage, None, tokens))
-            for rule, pairs in lesson.pairs.items():
-                found[rule] += len(pairs)
-    teaching.empty.clear()
+    tried, tokens, draws = teaching.rows[:_TRIED], pupil.model.thought.tokens, random.Random(pupil.seed)
+    found: dict[str, set[int]] = {rule: set() for rule in teaching.rules.values()}
+    for index, row in enumerate(tried):
+        for number in range(len(stages)):
+            lesson = teaching.lesson(index, pupil.curriculum.layout(row, number, draws, tokens))
+            for rule, (sites, _) in lesson.pairs.items():
+                if len(sites):
+                    found[rule].add(number)
+    teaching.forget()
+    lines, first = [], f"in any of the first {len(tried)} rows"
     for name, rule in teaching.rules.items():
         if not found[rule]:
             raise ConfigError(
-                f"objective.{name}: student and teacher have no position in common under the rule {rule!r}, in any of the first "
-                f"{min(len(teaching.rows), _TRIED)} rows; thoughts are compared with words by step_ends, pooled or answer"
+                f"objective.{name}: student and teacher have no position in common under the rule {rule!r}, {first}; thoughts "
+                "are compared with words by step_ends, pooled or answer"
             )
-    return guidance
+        if without := [stage.name for number, stage in enumerate(stages) if number not in found[rule]]:
+            named = ", ".join(without)
+            lines.append(
+                f"           {name}: nothing to compare in stage {named} by the rule {rule!r}, {first}"
+            )
+    return replace(guidance, lines=[*guidance.lines, *lines])
 
 
 _TRIED = 64

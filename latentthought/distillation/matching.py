@@ -1,47 +1,73 @@
 """What a recipe wants of a cache, and whether a cache is that.
 
 A cache is made by one command and read by another, days later and maybe on another machine. Everything that decides a stored
-number is therefore written down when it is made (`CacheSpec`) and compared when it is read: the teacher's weights, its
-tokenizer, the rows, how they were written and laid out, the layers and positions. Lengths of stages, labels and all that
-only the student sees are left out: changing them leaves the cache good.
-A teacher that is not on this machine (which is half of what a cache is for) is compared by name.
+number is therefore written down when it is made (`CacheSpec`) and compared when it is read: the teacher's weights, type and
+tokenizer, how rows were written and laid out, the layers and positions. Lengths of stages, labels and all that only the
+student sees are left out: changing them leaves the cache good. Rows are compared one by one, by their text: a run on some of
+a cache's rows is served, and a row that has changed since is named.
+A teacher that is not on this machine (which is half of what a cache is for) is compared by name. One that is, is not loaded
+either: its files are read once, by the first process of each machine.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import torch
+
 from latentthought.data.curriculum import Curriculum
 from latentthought.data.encoding import FormatConfig
-from latentthought.distillation.cache.spec import CacheConfig, CacheSpec, TeacherIdentity, differences
-from latentthought.distillation.fingerprints import files_fingerprint, tokenizer_fingerprint
-from latentthought.distillation.teacher import Teacher, TeacherConfig
+from latentthought.data.example import Example
+from latentthought.distillation.cache.spec import (
+    CacheConfig,
+    CacheSpec,
+    TeacherIdentity,
+    VocabularyIdentity,
+    differences,
+)
+from latentthought.distillation.fingerprints import example_digest, files_fingerprint, tokenizer_fingerprint
+from latentthought.distillation.saved import SavedModel
+from latentthought.distillation.teacher import DTYPES, Teacher, TeacherConfig
+from latentthought.distillation.vocabulary import check_vocabulary, identity
 from latentthought.errors import ConfigError, HubUnreachableError, MissingFileError, NotFoundError
 from latentthought.objective.alignment import Rule
 from latentthought.objective.terms import DivergenceTerm, HiddenTerm
 from latentthought.objective.total import Objective
+from latentthought.processes import first_on_machine
 
 if TYPE_CHECKING:
     from latentthought.distillation.cache.store import TeacherStateCache
-    from latentthought.distillation.guidance import Pupil
+    from latentthought.distillation.pupil import Pupil
+
+_SHOWN = 3
 
 
 class TeacherFacts(NamedTuple):
-    """What a spec says of a teacher. weights, tokenizer: fingerprints. blocks, width: of its states."""
+    """What a spec says of a teacher. weights, tokenizer: fingerprints. blocks, width: of its states. dtype: that it runs in.
+    vocabulary: None where no logits are kept."""
 
     name: str
     weights: str
     tokenizer: str
     blocks: int
     width: int
+    dtype: str = "fp32"
+    vocabulary: VocabularyIdentity | None = None
 
     @classmethod
-    def of(cls, teacher: Teacher) -> TeacherFacts:
-        """Of a loaded teacher; reads all its weights once."""
-        tokenizer = tokenizer_fingerprint(teacher.tokenizer)
-        return cls(teacher.name, teacher.fingerprint, tokenizer, teacher.blocks, teacher.width)
+    def of(cls, teacher: Teacher, weights: str | None = None) -> TeacherFacts:
+        """Of a loaded teacher. weights: their fingerprint; None reads them all."""
+        return cls(
+            teacher.name,
+            weights or teacher.fingerprint,
+            tokenizer_fingerprint(teacher.tokenizer),
+            teacher.blocks,
+            teacher.width,
+            _name(teacher.dtype),
+            identity(teacher.tokenizer, teacher.vocabulary),
+        )
 
 
 def wanted_states(objective: Objective, cache: CacheConfig) -> tuple[tuple[int, ...], tuple[Rule, ...]]:
@@ -77,19 +103,24 @@ def spec_for(
     layers: Sequence[int],
     rules: Sequence[Rule],
     versions: dict[str, str] | None = None,
+    cut_to: int | None = None,
 ) -> CacheSpec:
-    """What the cache of this teacher holds. format, curriculum: the student's. data: fingerprint of the rows."""
+    """What the cache of this teacher holds. format, curriculum: the student's. data: fingerprint of the rows. cut_to: tokens that
+    longer rows were shortened to, None where none is (`data.overlong`)."""
     assert config.cache is not None
     return CacheSpec(
         teacher=TeacherIdentity(name=facts.name, weights=facts.weights),
         tokenizer=facts.tokenizer,
+        vocabulary=None if config.cache.logits is None else facts.vocabulary,
         data=data,
         format={
             "reads": config.reads,
             "layout": _layout(config.curriculum or curriculum, config.reads),
-            "dtype": config.dtype,
+            "cut_to": cut_to,
             **(config.format or format).dump(),
         },
+        dtype=facts.dtype,
+        batch_size=config.batch_size,
         layers=tuple(layers),
         blocks=facts.blocks,
         width=facts.width,
@@ -126,15 +157,32 @@ def check_cache(cache: TeacherStateCache, config: TeacherConfig, objective: Obje
     assert config.cache is not None
     have = cache.manifest.spec
     layers, rules = _looked_at(objective)
-    wanted = spec_for(
-        _facts(config, have, pupil), config, pupil.format, pupil.curriculum, pupil.data, layers, rules
-    )
+    facts, tokenizer = _facts(config, have, pupil)
+    cut_to = pupil.max_length if pupil.overlong == "truncate_steps" else None
+    wanted = spec_for(facts, config, pupil.format, pupil.curriculum, have.data, layers, rules, cut_to=cut_to)
     found = differences(have, wanted) + _divergences(objective, have)
+    if changed := changed_rows(cache, pupil.examples):
+        found.append(f"rows: {_some(changed)} had another text when the cache was made")
     if found:
         raise ConfigError(
             f"teacher.cache.path {config.cache.path} is not the cache that this recipe needs: "
             f"{'; '.join(found)}. Extract one into another folder, or change the recipe back"
         )
+    if have.vocabulary is not None and any(isinstance(term, DivergenceTerm) for term in objective.terms):
+        check_vocabulary(pupil.tokenizer, pupil.model.backbone.vocabulary, have.vocabulary, tokenizer)
+
+
+def changed_rows(cache: TeacherStateCache, examples: Iterable[Example]) -> list[str]:
+    """Ids of the examples that a cache has under another text. Those that it does not have are passed over."""
+    return [
+        example.id
+        for example in examples
+        if example.id in cache and cache.digest(example.id) not in ("", example_digest(example))
+    ]
+
+
+def _some(ids: Sequence[str]) -> str:
+    return f"{len(ids):,} ({', '.join(map(repr, ids[:_SHOWN]))}{', ...' if len(ids) > _SHOWN else ''})"
 
 
 def _looked_at(objective: Objective) -> tuple[list[int], list[Rule]]:
@@ -163,10 +211,10 @@ def _divergences(objective: Objective, have: CacheSpec) -> list[str]:
     return found
 
 
-def _facts(config: TeacherConfig, have: CacheSpec, pupil: Pupil) -> TeacherFacts:
-    """The teacher that the recipe names: from its files where they are here, else taken at its name."""
+def _facts(config: TeacherConfig, have: CacheSpec, pupil: Pupil) -> tuple[TeacherFacts, Any]:
+    """The teacher that the recipe names, and its tokenizer: by its files where they are here, else taken at its name (None)."""
     from latentthought.data.tokenizer import load_tokenizer
-    from latentthought.model.loading import locate, read_config
+    from latentthought.model.locating import locate
 
     if config.scratch is not None:
         teacher = Teacher.load(
@@ -178,16 +226,26 @@ def _facts(config: TeacherConfig, have: CacheSpec, pupil: Pupil) -> TeacherFacts
             seed=pupil.seed,
             device="cpu",
         )
-        return TeacherFacts.of(teacher)
+        return TeacherFacts.of(teacher), teacher.tokenizer
     assert config.model is not None
     own = config.tokenizer if isinstance(config.tokenizer, str) else None
     try:
         where, _ = locate(config.model)
-        text = read_config(where).get_text_config()
-        tokenizer = tokenizer_fingerprint(load_tokenizer(own or where))
-        weights = files_fingerprint(where)
+        saved = SavedModel.at(where)
+        tokenizer = load_tokenizer(own or where)
+        # gigabytes are hashed: the other processes of a machine leave that to the first, whose error ends them too
+        weights = files_fingerprint(where) if first_on_machine() else have.teacher.weights
     except (MissingFileError, NotFoundError, HubUnreachableError):
         elsewhere = config.model == have.teacher.name or Path(config.model) == Path(have.teacher.name)
         weights = have.teacher.weights if elsewhere else f"not found, of {config.model}"
-        return TeacherFacts(config.model, weights, have.tokenizer, have.blocks, have.width)
-    return TeacherFacts(config.model, weights, tokenizer, int(text.num_hidden_layers), int(text.hidden_size))
+        dtype = have.dtype if config.dtype == "auto" else config.dtype
+        return TeacherFacts(config.model, weights, have.tokenizer, have.blocks, have.width, dtype), None
+    blocks, width = int(saved.config.num_hidden_layers), int(saved.config.hidden_size)
+    dtype = _name(saved.dtype) if config.dtype == "auto" else config.dtype
+    prints = tokenizer_fingerprint(tokenizer)
+    return TeacherFacts(config.model, weights, prints, blocks, width, dtype), tokenizer
+
+
+def _name(dtype: torch.dtype) -> str:
+    """What a recipe calls a type."""
+    return next((name for name, one in DTYPES.items() if one == dtype), str(dtype).removeprefix("torch."))

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from latentthought.data.encoding import Encoded, StepPart
-from latentthought.data.spans import UNMARKED
+from latentthought.data.spans import UNMARKED, common_prefix
 from latentthought.errors import ConfigError
 from latentthought.objective.alignment import Reading
 from latentthought.thoughts.layout import LABEL_BIT, Region, Row, ThoughtTokens, lay_out
@@ -76,12 +76,14 @@ class OwnRows:
         known = [step for step in range(len(taught.steps)) if taught.part(step).number in numbers]
         number = 1 + max(numbers, default=0)
         stand_for = max(first, thoughts_of(task.row) // task.row.per_step) if words else first
-        mine = self._with(
-            encoded, range(first), [_STUDENTS_PADDING] * (stand_for - first), words, answer, number
-        )
+        # the answer's own words begin after as much as the student wrote of its format's opening
+        lead = common_prefix(encoded.answer[: encoded.lead], answer)
+        padding = [_STUDENTS_PADDING] * (stand_for - first)
+        mine = self._with(encoded, range(first), padding, words, answer, number, lead)
         # what the student put into words, the teacher is not to have as a thought
         filling = max(0, self._latent_steps - len(known)) if words else 0
-        theirs = self._with(taught, known, [_TEACHERS_PADDING] * filling, words, answer, number)
+        padding = [_TEACHERS_PADDING] * filling
+        theirs = self._with(taught, known, padding, words, answer, number, lead)
         row = self._lay_out(replace(task.row, first_step=stand_for), encoded.prompt, words, answer, closed)
         teacher = self.reader.lay_out(theirs)
         return Reading(row, mine), teacher._replace(row=_unlabelled(teacher.row))
@@ -122,8 +124,10 @@ class OwnRows:
         words: list[int],
         answer: list[int],
         number: int,
+        lead: int,
     ) -> Encoded:
-        """An example whose text after some of its steps is another. padding: empty steps before it. number: the new step's."""
+        """An example whose text after some of its steps is another. padding: empty steps before it. number: the new step's.
+        lead: of the new answer."""
         own = [words] if words else []
         blank: list[list[int]] = [[] for _ in padding]
         marks, spans = encoded.marks, encoded.spans
@@ -132,6 +136,7 @@ class OwnRows:
             encoded,
             steps=[*(encoded.steps[step] for step in steps), *blank, *own],
             answer=answer,
+            lead=lead,
             spans=spans and [spans[0], *(spans[1 + s] for s in steps), *map(_no_span, new)],
             marks=marks and [marks[0], *(marks[1 + s] for s in steps), *map(self._marks, new)],
             parts=(

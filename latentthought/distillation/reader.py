@@ -17,7 +17,7 @@ from latentthought.data.collation import Collator
 from latentthought.data.curriculum import Curriculum
 from latentthought.data.encoding import Encoded, Encoder, FormatConfig
 from latentthought.data.example import Example
-from latentthought.data.fitting import fit_rows
+from latentthought.data.fitting import Overlong, fit_rows
 from latentthought.data.stage import StageSettings
 from latentthought.data.tokenizer import pad_id
 from latentthought.objective.alignment import Reading
@@ -45,7 +45,8 @@ class Reader:
     Args:
         curriculum: `whole_text(...)` for the whole chain of thought.
         tokens: ids of the reader's delimiters and placeholder.
-        limit: tokens of a row at most (None: any number). Longer rows are dropped, and said.
+        limit: tokens of a row at most (None: any number). overlong: what is done with longer ones; where that would be an error
+            they are dropped, and said.
     """
 
     def __init__(
@@ -55,11 +56,13 @@ class Reader:
         curriculum: Curriculum,
         tokens: ThoughtTokens,
         limit: int | None = None,
+        overlong: Overlong = "drop",
     ) -> None:
         self.encoder = Encoder(tokenizer, format)
         self.curriculum = curriculum
         self.tokens = tokens
         self.limit = limit
+        self._overlong: Overlong = "drop" if overlong == "error" else overlong
         self._collator = Collator(pad_id(tokenizer), curriculum)
         self._stage = len(curriculum.expand()) - 1
         feeds = curriculum.method in ("latent", "soft_mix")
@@ -69,7 +72,7 @@ class Reader:
     def read(self, examples: Iterable[Example]) -> Readings:
         """All examples that fit, in order. Raises `DataError` when none does."""
         rows = self.encoder.encode_all(examples)
-        fitted = fit_rows(rows, self.limit, "drop", lambda row: len(self.lay_out(row).row))
+        fitted = fit_rows(rows, self.limit, self._overlong, lambda row: len(self.lay_out(row).row))
         return Readings([self.lay_out(row) for row in fitted.rows], fitted.kept, fitted.dropped)
 
     def lay_out(self, encoded: Encoded) -> Reading:

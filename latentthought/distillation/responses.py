@@ -127,7 +127,7 @@ def to_rows(
             row = Example(
                 id=f"{response.id}/{response.sample}",
                 question=example.question,
-                steps=steps_of(text, config.steps, marks),
+                steps=steps_of(text, config.steps, marks, answer.strip()),
                 answer=answer.strip(),
                 solution=text,
                 messages=example.messages,
@@ -141,9 +141,13 @@ def to_rows(
 
 
 def steps_of(
-    completion: str, cut: str, marks: Sequence[tuple[str | None, str]] = (THINK_TAGS,)
+    completion: str,
+    cut: str,
+    marks: Sequence[tuple[str | None, str]] = (THINK_TAGS,),
+    answer: str | None = None,
 ) -> tuple[str, ...]:
-    """The reasoning of a completion in steps; a last step that announces the answer is left out. cut, marks: as above."""
+    """The reasoning of a completion in steps; a last step that only gives or announces the answer is left out. cut, marks: as
+    above."""
     # by place alone: a mark may have no opening, and None does not compare
     closing = max(
         ((completion.rfind(end), begin) for begin, end in marks), key=lambda mark: mark[0], default=(-1, None)
@@ -153,7 +157,7 @@ def steps_of(
         # the opening mark may stand in the prompt
         return _cut(reasoning.rpartition(closing[1])[2] if closing[1] else reasoning, cut)
     steps = _cut(completion, cut)
-    if steps and extract_answer(steps[-1]).rule in EXPLICIT_RULES:
+    if steps and (steps[-1] == answer or extract_answer(steps[-1]).rule in EXPLICIT_RULES):
         return steps[:-1]
     return steps
 

@@ -22,6 +22,7 @@ from torch import Tensor
 from latentthought.config import Config
 from latentthought.data.curriculum import Curriculum
 from latentthought.data.encoding import FormatConfig
+from latentthought.data.fitting import Overlong
 from latentthought.data.tokenizer import TokenizerConfig, load_tokenizer, train_tokenizer
 from latentthought.distillation.cache.spec import CacheConfig
 from latentthought.distillation.fingerprints import files_fingerprint, tensors_fingerprint
@@ -30,7 +31,6 @@ from latentthought.distillation.reader import Reader, whole_text
 from latentthought.distillation.responses import ResponsesConfig
 from latentthought.errors import ConfigError, MissingFileError, NotFoundError, UnsupportedError
 from latentthought.model.scratch import ScratchConfig
-from latentthought.thoughts.layout import ThoughtTokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -184,7 +184,8 @@ class Teacher:
     @classmethod
     def _loaded(cls, config: TeacherConfig, device: str) -> Self:
         from latentthought.distillation.forecast import check_memory
-        from latentthought.model.loading import load_model, locate
+        from latentthought.model.loading import load_model
+        from latentthought.model.locating import locate
 
         assert config.model is not None
         dtype: Any = DTYPES.get(config.dtype, "auto")
@@ -206,7 +207,7 @@ class Teacher:
     @property
     def blocks(self) -> int:
         """Number of its blocks."""
-        return int(self.model.config.get_text_config().num_hidden_layers)
+        return self.model.backbone.blocks
 
     @property
     def vocabulary(self) -> int:
@@ -216,7 +217,7 @@ class Teacher:
     @property
     def positions(self) -> int | None:
         """Positions that it has; None for a model that does not say."""
-        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        return self.model.backbone.positions
 
     @property
     def device(self) -> torch.device:
@@ -237,8 +238,10 @@ class Teacher:
         format: FormatConfig,
         curriculum: Curriculum,
         max_length: int | None = None,
+        overlong: Overlong = "drop",
     ) -> Reader:
-        """Reads rows as `config` says. format, curriculum: the student's, where the teacher has none of its own."""
+        """Reads rows as `config` says. format, curriculum: the student's, where the teacher has none of its own; max_length,
+        overlong: of the recipe's data."""
         curriculum, thought = config.curriculum or curriculum, self.model.thought
         if config.reads == "text":
             curriculum = whole_text(curriculum)
@@ -251,9 +254,9 @@ class Teacher:
                 f"teacher.reads: {self.name} draws which of its thoughts are states (blend bernoulli), so its states would "
                 "differ from batch to batch; allowed for it: text"
             )
-        tokens = ThoughtTokens(thought.start_token_id, thought.end_token_id, thought.thought_token_id or 0)
         limits = [limit for limit in (max_length, self.positions) if limit is not None]
-        return Reader(self.tokenizer, config.format or format, curriculum, tokens, min(limits, default=None))
+        limit = min(limits, default=None)
+        return Reader(self.tokenizer, config.format or format, curriculum, thought.tokens, limit, overlong)
 
     @torch.no_grad()
     def states(self, batch: Mapping[str, Any], layers: Sequence[int]) -> dict[int, Tensor]:
@@ -266,7 +269,7 @@ class Teacher:
         # the student's mixed precision is not the teacher's
         with torch.autocast(self.device.type, enabled=False):
             output = self.model(**arguments, return_logits=False, capture=tuple(layers))
-        return {layer: output.captured[layer].to(home, non_blocking=True) for layer in layers}
+        return {layer: output.captured[layer].to(home, non_blocking=home.type == "cuda") for layer in layers}
 
     @torch.no_grad()
     def head(self, hidden: Tensor) -> Tensor:

@@ -82,12 +82,20 @@ class AdapterOrigin(Config):
 def load_base_for(
     origin: str | Path | PreTrainedModel, quantize: Quantization, compute_dtype: ComputeDtype
 ) -> PreTrainedModel:
-    """A base by name or folder, or one that is given, as a student trains on it: in float32, but for what is quantised."""
+    """A base by name, folder or run, or one that is given, as a student trains on it: in float32, but for what is quantised."""
     import torch
 
+    from latentthought.model.locating import locate, read_config
     from latentthought.model.quantization import load_quantized
     from latentthought.model.saving import load_base
 
+    if isinstance(origin, (str, Path)):
+        origin = locate(str(origin))[0]
+        if quantize != "none" and hasattr(read_config(origin), "thought_config"):
+            raise UnsupportedError(
+                f"model.lora.quantize: {origin} is a latent-thought model; write its base first: latentthought export {origin} "
+                "--to hf"
+            )
     if quantize != "none":
         return load_quantized(origin, quantize, compute_dtype)
     # weights are float32 whatever the file holds: a small AdamW step is lost in a bf16 weight

@@ -61,6 +61,16 @@ class Backbone:
         return self._embedding_shape[-1]
 
     @property
+    def blocks(self) -> int:
+        """Number of blocks."""
+        return block_count(self.base)
+
+    @property
+    def positions(self) -> int | None:
+        """How many positions the model has; None where it does not say."""
+        return getattr(self.base.config.get_text_config(), "max_position_embeddings", None)
+
+    @property
     def vocabulary(self) -> int:
         """V, the rows of the embedding."""
         return self._embedding_shape[0]

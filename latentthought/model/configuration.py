@@ -8,6 +8,7 @@ from pydantic import Field
 from transformers import AutoConfig, PreTrainedConfig
 
 from latentthought.config import Config
+from latentthought.thoughts.layout import ThoughtTokens
 from latentthought.thoughts.mixing import BlendRule
 from latentthought.thoughts.scale import ScaleKind
 
@@ -39,6 +40,11 @@ class ThoughtConfig(Config):
     thoughts: int = Field(0, ge=0)
     mix_ratio: float = Field(0.0, ge=0.0, le=1.0)
     fill: str = Field("latent", pattern="^(latent|pause)$")
+
+    @property
+    def tokens(self) -> ThoughtTokens:
+        """The ids that a layout writes; without a placeholder of its own, id 0 stands for it."""
+        return ThoughtTokens(self.start_token_id, self.end_token_id, self.thought_token_id or 0)
 
 
 class LatentThoughtConfig(PreTrainedConfig):

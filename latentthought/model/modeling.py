@@ -213,7 +213,9 @@ class LatentThoughtForCausalLM(
         result = LatentThoughtOutput(past_key_values=past_key_values)
         if reading is not None:
             # not through __call__: an engine's hooks on the wrapped model take one forward a step
-            result.reading = self.forward(**{"return_logits": False, **reading, "capture": layers})
+            # where none of it is scored its states are targets alone, and keep nothing for a backward pass
+            with torch.set_grad_enabled(torch.is_grad_enabled() and "labels" in reading):
+                result.reading = self.forward(**{"return_logits": False, **reading, "capture": layers})
         if thought_mask is not None and columns:
             inputs = ThoughtInputs.prepare(
                 self._embeddings(input_ids, inputs_embeds),

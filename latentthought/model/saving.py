@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
+from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from latentthought.errors import (
@@ -51,7 +52,8 @@ class ModelFiles(PreTrainedModel):
         """Wrap any Hugging Face causal LM.
 
         Args:
-            name_or_model: a hub name, a folder, or a model (kept, not copied).
+            name_or_model: a hub name, a folder, or a model (kept, not copied). Of a latent-thought model it is the base inside,
+                with its thought-token rows, and its learnt scale where the new one has the same shape.
             thought: how thoughts are made.
             tokenizer: gets the thought tokens it lacks; the base then gets their rows, in embedding and head. None adds and
                 resizes nothing, and the ids in `thought` are used as they are.
@@ -67,6 +69,9 @@ class ModelFiles(PreTrainedModel):
             if isinstance(name_or_model, PreTrainedModel)
             else load_base(name_or_model, **load_arguments)
         )
+        earlier = base if isinstance(base, cls) else None
+        if earlier is not None:
+            base = earlier.base.train(earlier.training)
         if getattr(base.config, "is_encoder_decoder", False) or base.get_output_embeddings() is None:
             raise UnsupportedError(
                 f"{type(base).__name__} is not a causal language model with a head over the vocabulary"
@@ -74,6 +79,8 @@ class ModelFiles(PreTrainedModel):
         added: list[int] = []
         if tokenizer is not None:
             thought, added = add_thought_tokens(base, tokenizer, thought)
+        if earlier is not None:
+            added = sorted({*added, *earlier.config.added_token_ids})
         # post_init() would draw the weights of modules that do not carry this mark (LoRA layers, for one) anew
         for module in base.modules():
             module._is_hf_initialized = True
@@ -88,6 +95,7 @@ class ModelFiles(PreTrainedModel):
         model.scale.to(device=base.device)
         if model.scale.projector is not None:
             model.scale.projector.to(base.dtype)
+            _inherit(model.scale.projector, earlier)
         if base.device.type != "meta":
             model.measure_scale()
         return model.train(base.training)
@@ -123,6 +131,16 @@ class ModelFiles(PreTrainedModel):
                 "the base carries adapters: merge them first (PeftModel.merge_and_unload())"
             )
         return self.base
+
+
+def _inherit(projector: nn.Module, earlier: Any) -> None:
+    """Give a scale's projector the weights that an earlier latent-thought model has learnt, where the shapes agree."""
+    learnt = (
+        {} if earlier is None or earlier.scale.projector is None else earlier.scale.projector.state_dict()
+    )
+    own = projector.state_dict()
+    if own.keys() == learnt.keys() and all(own[key].shape == learnt[key].shape for key in own):
+        projector.load_state_dict(learnt)
 
 
 def load_base(name: str | os.PathLike, **arguments: Any) -> PreTrainedModel:

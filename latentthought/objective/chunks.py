@@ -100,7 +100,11 @@ def _in_one_pass(
         total += value
         # the graph is let go with the chunk; what all chunks share (a cast weight) must outlive it
         shares = torch.autograd.grad(
-            logits_nV, [hidden_nD, *leaves], gradient_nV, retain_graph=True, allow_unused=True
+            logits_nV,
+            [hidden_nD, *leaves],
+            gradient_nV.to(logits_nV.dtype),
+            retain_graph=True,
+            allow_unused=True,
         )
         hidden_gradient_ND[rows] = shares[0]
         _add(gradients, shares[1:])
@@ -132,12 +136,14 @@ def _leaves(output: Tensor) -> list[Tensor]:
 def _value_and_gradient(
     logits_nV: Tensor, targets: Targets, score: Score, rows: slice
 ) -> tuple[Tensor, Tensor]:
-    """Score of one chunk and its gradient with respect to the logits (their dtype), block by block."""
+    """Score of one chunk and its gradient with respect to the logits, block by block; the latter in their dtype, but in fp32
+    of fp16 logits, since without the loss scale most of it would be rounded to 0."""
     precision = torch.promote_types(logits_nV.dtype, torch.float32)
     with torch.no_grad():
         compared = targets(rows)
     total = torch.zeros((), device=logits_nV.device)
-    gradient_nV = torch.empty_like(logits_nV)
+    kept = precision if logits_nV.dtype == torch.float16 else logits_nV.dtype
+    gradient_nV = torch.empty_like(logits_nV, dtype=kept)
     size = max(1, BLOCK_ELEMENTS // logits_nV.shape[-1])
     for start in range(0, len(logits_nV), size):
         block = slice(start, start + size)
@@ -156,13 +162,14 @@ class _Scored(torch.autograd.Function):
     def forward(ctx: Any, logits_nV: Tensor, targets: Targets, score: Score, rows: slice) -> Tensor:
         value, gradient_nV = _value_and_gradient(logits_nV.detach(), targets, score, rows)
         ctx.save_for_backward(gradient_nV)
+        ctx.dtype = logits_nV.dtype
         return value
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, factor: Tensor) -> tuple[Tensor | None, ...]:
         (gradient_nV,) = ctx.saved_tensors
-        return gradient_nV * factor, None, None, None
+        return (gradient_nV * factor).to(ctx.dtype), None, None, None
 
 
 class _Waiting(torch.autograd.Function):

@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-from latentthought.objective.alignment import Places
 from latentthought.objective.divergence import CachedLogits
+from latentthought.objective.places import Places
 
 
 @dataclass(frozen=True)

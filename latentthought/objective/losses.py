@@ -62,9 +62,7 @@ def distances(
     target = target_NLD.detach().to(predicted.device, torch.float32)
     size_NL1 = _size(target, scale_match)
     matched, matched_target = predicted / size_NL1, target / size_NL1
-    layers = predicted.shape[1]
-    weights_L = predicted.new_tensor(layer_weights_L or (1.0,) * layers)
-    shares_L = weights_L / weights_L.sum()
+    shares = _shares(layer_weights_L, predicted.shape[1])
     kinds: dict[str, tuple[float, Callable[[], Tensor]]] = {
         "mse": (mse, lambda: (matched - matched_target).square().mean(-1)),
         "cosine": (cosine, lambda: 1.0 - F.cosine_similarity(predicted, target, dim=-1)),
@@ -78,10 +76,17 @@ def distances(
     for name, (weight, distance_NL) in kinds.items():
         if weight:
             distance_L = distance_NL().sum(0)
-            value = distance_L @ shares_L
+            # no matrix product: autocast would round a sum over thousands of positions
+            value = torch.stack([s * d for s, d in zip(shares, distance_L.unbind(), strict=True)]).sum()
             values[name], by_layer[name] = value.detach(), distance_L.detach()
             total = total + weight * value
     return Distances(total, values, by_layer)
+
+
+def _shares(weights: Sequence[float] | None, layers: int) -> list[float]:
+    """What each layer weighs, of 1."""
+    given = weights or (1.0,) * layers
+    return [weight / sum(given) for weight in given]
 
 
 def _size(target_NLD: Tensor, scale_match: ScaleMatch) -> Tensor | float:

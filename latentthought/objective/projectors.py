@@ -27,7 +27,7 @@ from latentthought.errors import ConfigError
 
 
 class ProjectorConfig(Config):
-    """The key `projector` of a term that compares hidden states.
+    """The key `projector` of a term that compares hidden states; in YAML also the bare kind.
 
     kind: see this module. shared: one for all pairs of layers. bias: of its linear layers. width: inner width of the mlp; None is
     the teacher's. learning_rate: its own; None is the run's.
@@ -38,6 +38,11 @@ class ProjectorConfig(Config):
     bias: bool = True
     width: int | None = Field(None, gt=0)
     learning_rate: float | None = Field(None, gt=0.0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_kind(cls, value: Any) -> Any:
+        return {"kind": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _fits_together(self) -> ProjectorConfig:

@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
+from torch import nn
 
 from latentthought.errors import ConfigError, unknown
 from latentthought.objective.alignment import Rule
@@ -87,7 +88,9 @@ class HiddenTerm(Weighted):
             own = ("alignment", "layers", "projector", "layer_weights")
             misplaced = [name for name in own if getattr(self, name) != type(self).model_fields[name].default]
             if misplaced:
-                raise ValueError(f"{', '.join(misplaced)}: only with target: teacher, not {self.target}")
+                raise ValueError(
+                    f"{', '.join(misplaced)}: only with target: teacher, not {self.target} (the default is next_embedding)"
+                )
         if self.layer_weights is not None and not any(self.layer_weights):
             raise ValueError("layer_weights: at least one above 0")
         return self
@@ -119,12 +122,22 @@ def rule_of(term: Term) -> Rule | None:
 
 
 def check_names(terms: Sequence[Term]) -> None:
-    """Raise `ValueError` unless every term reports under a name of its own and something is being minimised."""
-    twice = [name for name, times in Counter(term.name for term in terms).items() if times > 1]
+    """Raise `ValueError` unless every term reports under names of its own and something is being minimised."""
+    reported = Counter(name for term in terms for name in _reported(term))
+    twice = [name for name, times in reported.items() if times > 1]
     if twice:
         raise ValueError(f"two terms report under the name {twice[0]!r}: give one of them another `name`")
+    taken = [term.name for term in terms if hasattr(nn.ModuleDict, term.name)]
+    if taken:
+        raise ValueError(f"a term cannot be called {taken[0]!r}, a word that PyTorch keeps to itself")
     if all(term.weight == 0 for term in terms):
         raise ValueError("no term has a weight above 0")
+
+
+def _reported(term: Term) -> list[str]:
+    """The names under which a term is logged, its parts included."""
+    parts = ("mse", "cosine", "smooth_l1") if isinstance(term, HiddenTerm) else ()
+    return [term.name, *(f"{term.name}_{part}" for part in (*parts, "weighted"))]
 
 
 def as_term(term: Term | Mapping[str, Any]) -> Term:

@@ -70,7 +70,10 @@ class Objective:
             raise ConfigError(f"objective: {error}") from None
         asking = [term.name for term in self.terms if asks_teacher(term)]
         if asking and depths is None:
-            raise ConfigError(f"objective: the term {asking[0]!r} compares with a teacher, and there is none")
+            raise ConfigError(
+                f"objective: the term {asking[0]!r} compares with a teacher, and nothing is known of one: give `depths`, or let "
+                "distillation.guidance.guide make objective and teaching together"
+            )
         self.layer_pairs = {
             term.name: term.layers.resolve(
                 depths.student, depths.teacher, where=f"objective.{term.name}.layers"
@@ -138,7 +141,8 @@ class Objective:
         if isinstance(term, SpellingTerm):
             return batch["spelling"][term.name].count.to(labels.device)
         if asks_teacher(term):
-            return torch.tensor(len(batch["comparisons"][term.name].student), device=labels.device)
+            # filled in on the device: a copy would wait for it
+            return labels.new_full((), len(batch["comparisons"][term.name].student))
         return _known_reasoning(batch).sum()
 
     def __call__(
@@ -182,6 +186,9 @@ class Objective:
             weighted[term.name] = share
             total = share if total is None else total + share
         assert total is not None
+        if not any(isinstance(term, CrossEntropyTerm) and term.of == "row" for term in self.terms):
+            # a forward that has made a loss which nobody takes would leave DDP waiting for the weights behind it
+            total = total + 0.0 * output.loss
         return ObjectiveValue(total, parts, weighted, counted)
 
     def _divergence(

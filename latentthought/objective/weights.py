@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from latentthought.config import Config
 from latentthought.thoughts.schedule import Schedule
@@ -17,6 +17,12 @@ class WeightSchedule(Schedule):
     """A weight that moves. over: the whole run, or each stage anew."""
 
     over: Literal["run", "stage"] = "run"
+
+    @model_validator(mode="after")
+    def _says_where_it_goes(self) -> Self:
+        if self.kind not in ("constant", "piecewise") and not {"start", "end"} <= self.model_fields_set:
+            raise ValueError(f"a weight that moves ({self.kind}) needs start and end")
+        return self
 
 
 class Weighted(Config):

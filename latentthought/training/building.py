@@ -7,6 +7,7 @@ may be trained on the spot. What `lora` asks for is wrapped around the finished 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import model_validator
@@ -15,6 +16,7 @@ from latentthought.config import Config
 from latentthought.data.tokenizer import TokenizerConfig, load_tokenizer, train_tokenizer
 from latentthought.model.adapters import AdapterOrigin, LoraSettings, load_base_for
 from latentthought.model.configuration import ThoughtConfig
+from latentthought.model.locating import locate
 from latentthought.model.scratch import ScratchConfig
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class ModelConfig(Config):
-    """Which model is trained: `base` (hub name or folder) or `scratch`, exactly one of them.
+    """Which model is trained: `base` (hub name, folder, or a run to go on from) or `scratch`, exactly one of them.
 
     thought: how it thinks. tokenizer: a name or folder, or settings of one to train on the spot; by default the base's own, and
     one trained on the spot for a model from scratch. lora: train adapters only.
@@ -47,8 +49,10 @@ class ModelConfig(Config):
 
     def build_tokenizer(self, texts: Iterable[str], chat: bool = False) -> PreTrainedTokenizerBase:
         """The tokenizer; `texts` are what one is trained on where the recipe asks for that. chat: it needs a chat template."""
-        if self.base is not None or isinstance(self.tokenizer, str):
-            return load_tokenizer(self.tokenizer if isinstance(self.tokenizer, str) else self.base)  # type: ignore[arg-type]
+        if isinstance(self.tokenizer, str):
+            return load_tokenizer(self.tokenizer)
+        if self.base is not None:
+            return load_tokenizer(locate(self.base)[0])
         settings = self.tokenizer if isinstance(self.tokenizer, TokenizerConfig) else TokenizerConfig()
         marks = (self.thought.start_token, self.thought.end_token, self.thought.thought_token)
         wanted = dict.fromkeys([*settings.special_tokens, *(mark for mark in marks if mark is not None)])
@@ -72,6 +76,8 @@ class ModelConfig(Config):
         """What adapters trained by this recipe go onto, for `save_adapter`."""
         lora = self.lora or LoraSettings()
         own = self.tokenizer if isinstance(self.tokenizer, str) else None
+        # found again from any working directory
+        base = str(Path(self.base).resolve()) if self.base and Path(self.base).is_dir() else self.base
         return AdapterOrigin(
-            base=self.base, tokenizer=own, quantize=lora.quantize, compute_dtype=lora.compute_dtype
+            base=base, tokenizer=own, quantize=lora.quantize, compute_dtype=lora.compute_dtype
         )

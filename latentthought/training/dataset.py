@@ -118,10 +118,9 @@ def staged(
     teaching: Teaching | None = None,
 ) -> StagedDataset:
     """The slots of a run over encoded rows, for a model that thinks by `thought`."""
-    tokens = ThoughtTokens(thought.start_token_id, thought.end_token_id, thought.thought_token_id or 0)
     plan = StagePlan(curriculum, len(rows), settings.batch_size, seed, settings.max_steps)
     return StagedDataset(
-        rows, curriculum, tokens, plan, settings.batch_size, seed, settings.group_by_length, teaching
+        rows, curriculum, thought.tokens, plan, settings.batch_size, seed, settings.group_by_length, teaching
     )
 
 

@@ -6,6 +6,7 @@ Under bf16 and fp16 the weights stay float32 (autocast), since an AdamW step of 
 
 from __future__ import annotations
 
+import os
 from typing import Any, Literal
 
 from pydantic import Field
@@ -62,6 +63,11 @@ class EngineConfig(Config):
         if self.precision == "fp16" and device == "cpu":
             raise ConfigError("engine.precision fp16 needs CUDA; allowed on a CPU: fp32, bf16")
         return device
+
+    def place(self) -> str:
+        """The device of this process, as torch names it: under a launcher each has a GPU of its own."""
+        device = self.resolve_device()
+        return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if device == "cuda" else device
 
     def arguments(self, batch_size: int, world_size: int) -> dict[str, Any]:
         """The share of `transformers.TrainingArguments` that the engine decides."""

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from transformers import TrainerCallback
 
-if TYPE_CHECKING:
-    from latentthought.training.trainer import LatentThoughtTrainer
+
+class Stepping(Protocol):
+    """What has something to do before and after every step; `end_step` says whether to save, and whether to stop."""
+
+    def begin_step(self, step: int) -> None: ...
+
+    def end_step(self, done: int) -> tuple[bool, bool]: ...
 
 
 class StepFlow(TrainerCallback):
     """Hands the trainer the beginning and the end of every step."""
 
-    def __init__(self, trainer: LatentThoughtTrainer) -> None:
+    def __init__(self, trainer: Stepping) -> None:
         self._trainer = trainer
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **unused: Any) -> None:

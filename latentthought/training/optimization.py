@@ -99,7 +99,9 @@ def split_groups(
         own = {id(parameter) for parameter in modules[name].parameters()}
         for group in list(optimizer.param_groups):
             moved = [parameter for parameter in group["params"] if id(parameter) in own]
-            if moved:
+            if moved and len(moved) == len(group["params"]):
+                group["lr"] = rate
+            elif moved:
                 group["params"] = [parameter for parameter in group["params"] if id(parameter) not in own]
                 settings = {key: value for key, value in group.items() if key not in ("params", "lr")}
                 optimizer.add_param_group({**settings, "params": moved, "lr": rate})

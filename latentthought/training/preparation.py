@@ -68,21 +68,17 @@ def prepare(recipe: Recipe, smoke: bool = False) -> Prepared:
     """Read the data, and build tokenizer, model, guidance and stage plan. smoke: rows made by the source itself."""
     import torch
 
-    from latentthought.data.sources.loading import load_examples
-    from latentthought.distillation.guidance import Pupil, attach_companions, guide
-    from latentthought.distillation.responses import training_source
+    from latentthought.distillation.guidance import attach_companions, guide
+    from latentthought.distillation.pupil import Pupil
     from latentthought.model.adapters import with_adapters
     from latentthought.objective.terms import asks_teacher
-    from latentthought.thoughts.layout import ThoughtTokens
     from latentthought.training.checkpointing import inside
     from latentthought.training.dataset import staged
+    from latentthought.training.rows import training_rows
 
-    data, curriculum = recipe.data, recipe.curriculum
-    examples = load_examples(data, seed=recipe.seed, smoke=smoke)
-    if recipe.teacher is not None and recipe.teacher.responses is not None:
-        # the questions of the recipe's rows, with the teacher's answers in place of the given ones
-        data = training_source(recipe.teacher.responses, data, examples.fingerprint)
-        examples = load_examples(data, seed=recipe.seed)
+    curriculum = recipe.curriculum
+    responses = None if recipe.teacher is None else recipe.teacher.responses
+    data, examples = training_rows(recipe.data, responses, recipe.seed, smoke)
     tokenizer = recipe.model.build_tokenizer(data.texts(examples), chat=data.format.chat)
     model: Any = recipe.model.build(tokenizer, recipe.seed)
     # what the model does at inference unless told otherwise: what its last stage trained
@@ -92,10 +88,10 @@ def prepare(recipe: Recipe, smoke: bool = False) -> Prepared:
         mix_ratio=curriculum.expand()[-1].mix.at(1.0) if curriculum.method == "soft_mix" else 0.0,
     )
     model.config.prompt_format = data.format.dump()
-    tokens = ThoughtTokens(thought.start_token_id, thought.end_token_id, thought.thought_token_id or 0)
-    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     taught = any(map(asks_teacher, recipe.objective))
-    rows = data.encode(examples, tokenizer, curriculum, tokens, positions, spans=taught)
+    rows = data.encode(
+        examples, tokenizer, curriculum, thought.tokens, model.backbone.positions, spans=taught
+    )
     pupil = Pupil(
         model,
         tokenizer,
@@ -103,9 +99,11 @@ def prepare(recipe: Recipe, smoke: bool = False) -> Prepared:
         rows.rows,
         data.format,
         curriculum,
-        examples.fingerprint,
+        data.max_length,
+        data.overlong,
         data.texts(examples),
         recipe.seed,
+        recipe.engine.place(),
     )
     guidance = guide(recipe.objective, recipe.teacher, pupil)
     if recipe.model.lora is not None:

@@ -11,7 +11,8 @@ from latentthought.data.curriculum import Curriculum
 from latentthought.data.encoding import Encoder, FormatConfig
 from latentthought.data.example import ExampleSet
 from latentthought.data.fitting import Fitted, Overlong, fit_rows
-from latentthought.data.sources.loading import SourceConfig
+from latentthought.data.sources.loading import SourceConfig, load_examples
+from latentthought.distillation.responses import ResponsesConfig, training_source
 from latentthought.thoughts.layout import ThoughtTokens
 
 if TYPE_CHECKING:
@@ -54,3 +55,18 @@ class DataConfig(SourceConfig):
         return fit_rows(
             rows, min(limits, default=None), self.overlong, lambda row: curriculum.longest(row, tokens)
         )
+
+
+def training_rows(
+    data: DataConfig, responses: ResponsesConfig | None, seed: int, smoke: bool = False
+) -> tuple[DataConfig, ExampleSet]:
+    """The rows that a run trains on and that its teacher reads, and the settings that name them.
+
+    responses: in place of the given answers to the questions that `data` names, the teacher's own. Errors as of
+    `load_examples` and `training_source`.
+    """
+    examples = load_examples(data, seed=seed, smoke=smoke)
+    if responses is None:
+        return data, examples
+    data = training_source(responses, data, examples.fingerprint)
+    return data, load_examples(data, seed=seed)

@@ -99,13 +99,13 @@ class LatentThoughtTrainer(CheckpointingTrainer):
             train_dataset = staged(train_dataset, curriculum, thought, settings, args.seed, teaching)
         if args.max_steps < 0:
             args.max_steps = train_dataset.plan.longest
+        self.objective = (
+            objective if isinstance(objective, Objective) else Objective(objective or DEFAULT_TERMS)
+        )
         if args.ddp_find_unused_parameters is None:
             # the projector of `scale: mlp` has no part in a stage of words, nor the head, maybe, in a text without labels
             mapped = any(True for _ in inside(model).scale.parameters())
             args.ddp_find_unused_parameters = mapped or on_policy is not None
-        self.objective = (
-            objective if isinstance(objective, Objective) else Objective(objective or DEFAULT_TERMS)
-        )
         spelling = [term.name for term in self.objective.terms if isinstance(term, SpellingTerm)]
         end_id = getattr(tokenizer, "eos_token_id", None)
         collate = StageCollator(pad_id, train_dataset.curriculum, teaching, spelling, end_id)

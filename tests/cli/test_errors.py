@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 
 from latentthought import errors
 from latentthought.cli import commands, main
+from latentthought.resources import find_recipe
 
 WRONG = [
     (["trian"], "unknown command 'trian'; did you mean train?"),
@@ -198,3 +199,24 @@ def test_ones_own_file_is_blamed_and_nothing_is_left(
     assert code == 2
     assert word in capsys.readouterr().err
     assert not output.exists()
+
+
+def test_a_refused_run_takes_away_nothing_that_it_did_not_make(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A user's own recipe in the folder that was named for the output, and the files of another run."""
+    folder = tmp_path / "exp"
+    folder.mkdir()
+    mine = folder / "recipe.yaml"
+    mine.write_bytes(find_recipe("quickstart").read_bytes())
+    assert main(["train", str(mine), "--smoke", "--output", str(folder)]) == 2
+    assert "not empty" in capsys.readouterr().err
+    assert mine.read_bytes() == find_recipe("quickstart").read_bytes()
+
+
+def test_a_refused_run_leaves_nothing_that_it_made(tmp_path: Path) -> None:
+    folder = tmp_path / "new"
+    wrong = "objective=[{term: hidden, target: teacher, layers: [[1, 9]]}]"
+    teacher = "teacher={scratch: {layers: 2}}"
+    assert main(["train", "quickstart", "--smoke", wrong, teacher, "--output", str(folder)]) == 2
+    assert not folder.exists()

@@ -124,6 +124,12 @@ def test_characters_belong_to_the_token_that_has_their_last_byte():
     assert list(locate([(0, 1), (0, 2)], ">b", 0).spans) == [0, 1, 1, 2]
 
 
+def test_of_tokens_that_end_at_one_place_the_last_is_marked():
+    marks = list(locate([(0, 2), (2, 3), (2, 3), (3, 5)], "ab日cd", 0).marks)
+    assert marks[1] == UNMARKED and len({*marks}) == 4
+    assert [marks[0], *marks[2:]] == list(locate([(0, 2), (2, 3), (3, 5)], "ab日cd", 0).marks)
+
+
 def test_equal_ids_are_one_object(tokenizer):
     row = Encoder(tokenizer).encode(Example("r", "14?", ("14",), "14"))
     assert any(token > 256 for token in row.prompt + row.answer)

@@ -14,6 +14,7 @@ from latentthought.data.stage import StageSettings
 from latentthought.data.tokenizer import TokenizerConfig, train_tokenizer
 from latentthought.distillation.cache.spec import CacheSpec
 from latentthought.distillation.extraction import Extractor
+from latentthought.distillation.fingerprints import example_digest
 from latentthought.distillation.matching import TeacherFacts, spec_for
 from latentthought.distillation.teacher import Teacher, TeacherConfig
 from latentthought.model.configuration import ThoughtConfig
@@ -87,7 +88,9 @@ def extractor(
     rows = rows or examples()
     spec = spec_of(settings, made, layers, rules, rows)
     reader = made.reader(settings, FORMAT, LATENT)
-    return Extractor(made, reader.collate, reader.read(rows), spec, settings.batch_size, group)
+    readings = reader.read(rows)
+    digests = [example_digest(rows[place]) for place in readings.kept]
+    return Extractor(made, reader.collate, readings, spec, digests, group)
 
 
 def spec_of(

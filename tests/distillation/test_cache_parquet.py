@@ -76,7 +76,8 @@ def test_other_tools_read_plain_columns(tmp_path: Path):
     write_cache(tmp_path / "cache", spec, records)
     to_parquet(TeacherStateCache.open(tmp_path / "cache"), EXAMPLES[1:3], tmp_path / "x.parquet")
     table = arrow.read_table(tmp_path / "x.parquet")
-    assert table.column_names == ["id", "question", "steps", "answer", "layers", "keys", "hidden_states"]
+    texts = ["id", "question", "steps", "answer"]
+    assert table.column_names == [*texts, "layers", "keys", "digest", "hidden_states"]
     row = table.to_pylist()[1]
     assert (row["id"], row["steps"], row["layers"]) == ("row-2", ["step 0", "step 1"], [2, 5, -1])
     assert row["keys"] == records[2].keys.tolist()

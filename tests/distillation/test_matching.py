@@ -2,23 +2,44 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from latentthought.data.encoding import FormatConfig
+from latentthought.distillation import forecast, matching
 from latentthought.distillation.cache.manifest import finish
 from latentthought.distillation.cache.shards import write_shard
 from latentthought.distillation.cache.spec import CacheConfig
 from latentthought.distillation.cache.store import TeacherStateCache
-from latentthought.distillation.matching import check_cache, wanted_states
+from latentthought.distillation.fingerprints import files_fingerprint
+from latentthought.distillation.matching import changed_rows, check_cache, wanted_states
+from latentthought.distillation.saved import SavedModel
 from latentthought.distillation.teacher import Teacher, TeacherConfig
+from latentthought.distillation.vocabulary import check_vocabulary, identity, shared_vocabulary
 from latentthought.errors import ConfigError
+from latentthought.model.adapters import AdapterOrigin, LoraSettings, save_adapter, with_adapters
+from latentthought.model.configuration import ThoughtConfig
+from latentthought.model.modeling import LatentThoughtForCausalLM
 from latentthought.objective.comparison import Depths
 from latentthought.objective.total import Objective
-from tests.distillation.taught import FORMAT, LATENT, config, examples, spec_of, teacher, tokenizer
+from tests.distillation.taught import (
+    FORMAT,
+    LATENT,
+    config,
+    examples,
+    extractor,
+    spec_of,
+    teacher,
+    texts,
+    tokenizer,
+)
+from tests.families import tiny_base
 
 HIDDEN = {"term": "hidden", "target": "teacher", "alignment": "step_ends", "layers": [[1, 2], [2, 3]]}
 CE = {"term": "ce"}
@@ -45,7 +66,9 @@ def pupil(made: Teacher, **changes: Any) -> Any:
         "tokenizer": tokenizer(),
         "format": FORMAT,
         "curriculum": LATENT,
-        "data": examples().fingerprint,
+        "examples": examples(),
+        "max_length": None,
+        "overlong": "drop",
         "texts": (),
         "seed": 0,
     }
@@ -66,12 +89,13 @@ def test_the_same_recipe_is_served_and_so_is_one_that_changes_only_the_student(
     longer = LATENT.replace(each={"steps": 500}, label_end=True, uniform_prob=0.1, thoughts_per_step=5)
     check(tmp_path, made, config(), curriculum=longer)
     check(tmp_path, made, config(batch_size=1, cache={"rows_per_shard": 99}))
+    # what `auto` has come to, by name; and a limit under which rows are dropped, not cut
+    check(tmp_path, made, config(dtype="fp32"), max_length=40)
 
 
 @pytest.mark.parametrize(
     ("wants", "student", "words"),
     [
-        ({}, {"data": "0" * 64}, "data: the cache has"),
         ({}, {"seed": 7}, "teacher: the cache was made by scratch"),
         (
             {},
@@ -80,7 +104,12 @@ def test_the_same_recipe_is_served_and_so_is_one_that_changes_only_the_student(
         ),
         ({"cache": {"codec": "bf16"}}, {}, "codec: the cache has fp32, the recipe bf16"),
         ({"reads": "thoughts"}, {}, "format.reads: the cache has 'text', the recipe 'thoughts'"),
-        ({"dtype": "bf16"}, {}, "format.dtype: the cache has 'auto', the recipe 'bf16'"),
+        ({"dtype": "bf16"}, {}, "dtype: the cache has fp32, the recipe bf16"),
+        (
+            {},
+            {"max_length": 40, "overlong": "truncate_steps"},
+            "format.cut_to: the cache has None, the recipe 40",
+        ),
         (
             {},
             {"curriculum": LATENT.replace(enclose="reasoning")},
@@ -148,3 +177,173 @@ def test_a_cache_of_nothing_is_refused() -> None:
         wanted_states(Objective((CE,)), CacheConfig(path="x", layers=(1,)))
     with pytest.raises(ConfigError, match=r"teacher.cache.logits: objective.kl compares distributions"):
         wanted_states(Objective((CE, HIDDEN, KL), DEPTHS), CacheConfig(path="x"))
+
+
+# ----------------------------------------------------------------------------------------------------------- each row
+def test_some_of_a_caches_rows_are_served_and_a_row_that_has_changed_is_named(
+    made: Teacher, tmp_path: Path
+) -> None:
+    one = extractor(config(), made, (1, 2, -1))
+    one.run(tmp_path, *one.missing(tmp_path))
+    rows = list(examples())
+    check(tmp_path, made, config(), examples=rows[2:5])
+    known = replace(rows[3], meta={"subject": "sums"})
+    foreign = replace(rows[3], id="sum-999", question="what is nothing")
+    check(tmp_path, made, config(), examples=[rows[4], known, foreign])
+    for change in ({"steps": ("1+1=2",)}, {"question": "what"}, {"answer": "7"}, {"solution": "seven"}):
+        with pytest.raises(
+            ConfigError, match=r"rows: 1 \('sum-3'\) had another text when the cache was made"
+        ):
+            check(tmp_path, made, config(), examples=[rows[2], replace(rows[3], **change), foreign])
+    cache = TeacherStateCache.open(tmp_path)
+    others = [replace(row, answer=f"{row.answer}0") for row in rows]
+    assert changed_rows(cache, others) == [row.id for row in rows]
+    assert changed_rows(cache, rows) == []
+    with pytest.raises(ConfigError, match=r"rows: 11 \('sum-0', 'sum-1', 'sum-2', \.\.\.\) had another text"):
+        check(tmp_path, made, config(), examples=others)
+
+
+# --------------------------------------------------------------------------------------------------------- vocabulary
+TOP = config(cache={"logits": {"kind": "top_k", "k": 4, "temperature": 2.0}})
+
+
+@pytest.mark.parametrize(("mine", "theirs"), [("bytes", "words"), ("words", "bytes")])
+def test_kept_logits_need_the_students_tokens_to_be_the_teachers(
+    tmp_path: Path, mine: str, theirs: str
+) -> None:
+    """As beside a live teacher: the very message that `shared_vocabulary` has."""
+    settings = TOP.replace(tokenizer={"kind": theirs, "vocab_size": 400})
+    taught = Teacher.load(settings, texts=texts(), device="cpu")
+    student = teacher(kind=mine)
+    cache_of(tmp_path, settings, taught)
+    known = {"model": student.model, "tokenizer": student.tokenizer, "texts": texts()}
+    with pytest.raises(ConfigError) as live:
+        shared_vocabulary(student.tokenizer, taught.tokenizer, 10_000, 10_000)
+    with pytest.raises(ConfigError) as cached:
+        check(tmp_path, taught, settings, (CE, KL), **known)
+    assert str(cached.value) == str(live.value)
+    assert "a kl term needs one vocabulary" in str(cached.value)
+    # hidden states have no vocabulary
+    check(tmp_path, taught, settings, (CE, HIDDEN), **known)
+
+
+def test_a_student_may_have_tokens_after_the_teachers_last_and_in_its_gaps() -> None:
+    """A vocabulary is the tokens by id; what a tokenizer does to text is another matter."""
+
+    class Known:
+        def __init__(self, **ids: int) -> None:
+            self.ids = ids
+
+        def get_vocab(self) -> dict[str, int]:
+            return self.ids
+
+        def __len__(self) -> int:
+            return len(self.ids)
+
+    its = Known(a=0, b=1, d=3)
+    kept = identity(its, 8)
+    assert (kept.size, kept.unused) == (4, (2,)) and identity(its, 3).size == 3
+    for student in (its, Known(a=0, b=1, d=3, e=4), Known(a=0, b=1, c=2, d=3)):
+        check_vocabulary(student, 5, kept)
+        assert shared_vocabulary(student, its, 5, 8) == kept.size
+    for student in (Known(a=0, b=1), Known(a=0, b=3, d=1), Known(a=0, b=1, x=3)):
+        with pytest.raises(ConfigError, match="a kl term needs one vocabulary, and id"):
+            shared_vocabulary(student, its, 5, 8)
+        with pytest.raises(ConfigError, match="a kl term needs one vocabulary, and id"):
+            check_vocabulary(student, 5, kept, its)
+        with pytest.raises(ConfigError, match="about the 3 tokens with the ids 0 to 3 of its teacher"):
+            check_vocabulary(student, 5, kept)
+    with pytest.raises(ConfigError, match="output layer has 3 rows for the cache's 4 tokens"):
+        check_vocabulary(its, 3, kept)
+
+
+# -------------------------------------------------------------------------------------------------- a teacher of files
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A plain model, the same and a latent-thought model in bf16, and an adapter onto the plain one in bf16."""
+    words, place = tokenizer(), tmp_path_factory.mktemp("teachers")
+    made = {name: place / name for name in ("plain", "half", "latent", "adapter")}
+    base = tiny_base("llama", vocab_size=len(words))
+    base.save_pretrained(made["plain"])
+    tiny_base("llama", vocab_size=len(words)).to(torch.bfloat16).save_pretrained(made["half"])
+    for name in ("plain", "half"):
+        words.save_pretrained(made[name])
+    thinking = LatentThoughtForCausalLM.from_base(base, ThoughtConfig(), words)
+    wrapped = with_adapters(thinking, LoraSettings(r=2))
+    for name, parameter in wrapped.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter)
+    save_adapter(wrapped, words, made["adapter"], AdapterOrigin(base=str(made["half"])))
+    latent = LatentThoughtForCausalLM.from_base(
+        tiny_base("llama", vocab_size=len(words)).to(torch.bfloat16), ThoughtConfig(), words
+    )
+    latent.save_pretrained(made["latent"])
+    words.save_pretrained(made["latent"])
+    return made
+
+
+@pytest.mark.parametrize("name", ["plain", "latent", "adapter"])
+def test_a_saved_teacher_is_known_without_being_loaded(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    settings = TeacherConfig.parse({**config().dump(), "scratch": None, "model": str(folders[name])})
+    loaded = Teacher.load(settings.replace(device="cpu"))
+    spec = spec_of(settings, loaded, (1, 2, -1), ("step_ends", "answer"), examples())
+    finish(tmp_path, spec, [write_shard(tmp_path, 0, [], spec)])
+    assert (spec.blocks, spec.width) == (loaded.blocks, loaded.width)
+    # an adapter is merged into a base in float32
+    own = {"plain": "fp32", "latent": "bf16", "adapter": "fp32"}[name]
+    assert spec.dtype == own
+
+    def load(*arguments: Any, **options: Any) -> Any:
+        raise AssertionError("a cache needs no teacher")
+
+    monkeypatch.setattr(Teacher, "load", load)
+    monkeypatch.setattr(matching.Teacher, "load", load)
+    check(tmp_path, loaded, settings)
+    check(tmp_path, loaded, settings.replace(dtype=own))
+    other = {"fp32": "bf16", "bf16": "fp32"}[own]
+    with pytest.raises(ConfigError, match=f"dtype: the cache has {own}, the recipe {other}"):
+        check(tmp_path, loaded, settings.replace(dtype=other))
+    # a config that says no type leaves it to the first weight
+    config_file = folders["plain"] / "config.json"
+    kept = config_file.read_text()
+    config_file.write_text(json.dumps({k: v for k, v in json.loads(kept).items() if k != "dtype"}))
+    assert SavedModel.at(folders["plain"]).dtype == torch.float32
+    config_file.write_text(kept)
+
+
+def test_weights_are_read_by_the_first_process_of_a_machine(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = TeacherConfig.parse({**config().dump(), "scratch": None, "model": str(folders["plain"])})
+    loaded = Teacher.load(settings.replace(device="cpu"))
+    spec = spec_of(settings, loaded, (1, 2, -1), ("step_ends",), examples())
+    other = spec.replace(teacher={"name": "other", "weights": "0" * 64})
+    finish(tmp_path, other, [write_shard(tmp_path, 0, [], other)])
+    read: list[Any] = []
+    monkeypatch.setattr(matching, "files_fingerprint", lambda where: read.append(where) or "1" * 64)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    check(tmp_path, loaded, settings)
+    assert not read
+    for first in ("0", None):
+        monkeypatch.setenv("LOCAL_RANK", first) if first else monkeypatch.delenv("LOCAL_RANK")
+        with pytest.raises(ConfigError, match="teacher: the cache was made by other"):
+            check(tmp_path, loaded, settings)
+    assert len(read) == 2
+
+
+def test_an_adapters_weights_are_its_bases_too(folders: dict[str, Path], tmp_path: Path) -> None:
+    before = files_fingerprint(folders["adapter"])
+    assert before != files_fingerprint(folders["half"])
+    for file in (folders["half"] / "model.safetensors", folders["adapter"] / "adapter_model.safetensors"):
+        kept = file.read_bytes()
+        file.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
+        assert files_fingerprint(folders["adapter"]) != before
+        file.write_bytes(kept)
+    assert files_fingerprint(folders["adapter"]) == before
+    text = SavedModel.at(folders["adapter"]).config
+    forecast.check_memory(folders["adapter"], "auto", "cpu")
+    assert forecast.count_parameters(text) == forecast.count_parameters(
+        SavedModel.at(folders["plain"]).config
+    )

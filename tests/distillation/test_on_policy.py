@@ -276,9 +276,10 @@ def test_thoughts_that_fill_a_row_up_stand_for_no_word_of_the_student(reads: str
     assert teacher.row.ids == [*encoded.prompt, 390, *before, 21, 22, 391, 23]
 
     def pairs(rule: Any) -> list[tuple[int, int]]:
-        theirs = sites(teacher, rule)
-        found = align(sites(student, rule), [(site.piece, site.end) for site in theirs])
-        return [(site.stop - 1, theirs[number].stop - 1) for site, number in found]
+        mine, theirs = sites(student, rule), sites(teacher, rule)
+        chosen, partners = align(mine.keys_N, theirs.keys_N)
+        ends = (mine.stops_N[chosen] - 1, theirs.stops_N[partners] - 1)
+        return list(zip(*(side.tolist() for side in ends), strict=True))
 
     start, other = len(encoded.prompt) + 1, len(encoded.prompt) + 1 + len(before)
     assert pairs("predictions") == [(start + 3, other - 1), (start + 4, other), (start + 6, other + 2)]
@@ -287,6 +288,20 @@ def test_thoughts_that_fill_a_row_up_stand_for_no_word_of_the_student(reads: str
     if reads == "thoughts":
         places = [(start + n, start + n) for n in (0, 1, 4, 5)]
         assert pairs("reasoning") == places
+
+
+def test_the_answer_begins_after_as_much_of_its_opening_as_was_written() -> None:
+    """An answer of fewer tokens than the format writes before one has a place inside the row, the same for both."""
+    latent = ENCLOSED.replace(enclose="thoughts")
+    rows = own_rows(latent, whole_text(latent))
+    encoded = rows.teaching.rows[3]
+    opening = encoded.answer[: encoded.lead]
+    assert opening
+    row = latent.layout(encoded, 1, None, rows.tokens)
+    for own, lead in (([1], 0), ([21, 22, 1], 0), ([*opening, 21, 1], len(opening)), (opening[:1], 1)):
+        for reading in rows.read(Task(0, 3, row), own):
+            (site,) = sites(reading, "answer")
+            assert site.start == len(reading.row) - len(own) + lead - 1
 
 
 def test_a_shortened_row_is_continued_after_the_steps_that_it_kept() -> None:

@@ -95,6 +95,7 @@ def test_a_mark_without_an_opening_ends_the_reasoning_too() -> None:
     """A latent-thought model's own marks: what stands before the end mark is reasoning, whatever opened it."""
     assert steps_of("a\nb==4", "lines", [("<think>", "</think>"), (None, "==")]) == ("a", "b")
     assert steps_of("4", "lines", [("<think>", "</think>"), (None, "=")]) == ("4",)
+    assert steps_of("4", "lines", [("<think>", "</think>"), (None, "=")], answer="4") == ()
 
 
 def saved(folder: Path, **about: Any) -> ResponsesConfig:

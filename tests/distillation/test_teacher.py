@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from latentthought.config import merge
@@ -17,9 +19,17 @@ from latentthought.distillation.fingerprints import (
     tokenizer_fingerprint,
 )
 from latentthought.distillation.teacher import Teacher, TeacherConfig
-from latentthought.errors import ConfigError, MissingFileError, NotFoundError
+from latentthought.errors import (
+    ConfigError,
+    DamagedFileError,
+    MissingFileError,
+    NotFoundError,
+    UnsupportedError,
+)
+from latentthought.model.adapters import AdapterOrigin, LoraSettings, save_adapter, with_adapters
 from latentthought.model.configuration import ThoughtConfig
 from latentthought.model.modeling import LatentThoughtForCausalLM
+from latentthought.model.saving import load_base
 from latentthought.thoughts.layout import Region
 from tests.distillation.taught import (
     FORMAT,
@@ -164,6 +174,61 @@ def test_one_flipped_byte_makes_another_teacher(folder: Path) -> None:
     assert files_fingerprint(folder) == before
     with pytest.raises(NotFoundError, match="no safetensors"):
         files_fingerprint(folder.parent)
+
+
+def test_files_may_be_cut_and_called_otherwise(folder: Path, tmp_path: Path) -> None:
+    """One file, three with an index, other names, a second copy in another form: the same weights."""
+    tensors = load_file(folder / "model.safetensors")
+    names = sorted(tensors)
+    cut = {f"model-0000{n + 1}-of-00003.safetensors": names[n::3] for n in range(3)}
+    for place in ("cut", "renamed"):
+        (tmp_path / place).mkdir()
+        for file, some in cut.items():
+            name = file if place == "cut" else file.replace("model", "weights")
+            save_file({key: tensors[key] for key in some}, tmp_path / place / name, {"format": "pt"})
+    index = {"weight_map": {key: file for file, some in cut.items() for key in some}}
+    (tmp_path / "cut" / "model.safetensors.index.json").write_text(json.dumps(index))
+    before = files_fingerprint(folder)
+    assert files_fingerprint(tmp_path / "cut") == files_fingerprint(tmp_path / "renamed") == before
+    for place in ("cut", "renamed"):
+        (tmp_path / place / "consolidated.safetensors").write_bytes(
+            b"the same weights, as their makers keep them"
+        )
+        assert files_fingerprint(tmp_path / place) == before
+    # a name, a shape or a type is part of what a weight is
+    for change in (
+        {"another": tensors[names[0]]},
+        {names[0]: tensors[names[0]].T},
+        {names[0]: tensors[names[0]].view(torch.int32)},
+    ):
+        other = tmp_path / "other"
+        other.mkdir(exist_ok=True)
+        kept = {name: tensor for name, tensor in tensors.items() if name != names[0]}
+        save_file(
+            {name: value.contiguous() for name, value in {**kept, **change}.items()}, other / "a.safetensors"
+        )
+        assert files_fingerprint(other) != before
+    (tmp_path / "cut" / next(iter(cut))).unlink()
+    with pytest.raises(
+        NotFoundError, match=r"index.json names model-00001-of-00003.safetensors, which is not there"
+    ):
+        files_fingerprint(tmp_path / "cut")
+    (other / "a.safetensors").write_bytes(b"no tensors here")
+    with pytest.raises(DamagedFileError, match="not a safetensors file"):
+        files_fingerprint(other)
+
+
+def test_an_adapter_folder_teaches(folder: Path, tmp_path: Path) -> None:
+    words = tokenizer()
+    thinking = LatentThoughtForCausalLM.from_base(load_base(folder), ThoughtConfig(), words)
+    wrapped = with_adapters(thinking, LoraSettings(r=2))
+    save_adapter(wrapped, words, tmp_path, AdapterOrigin(base=str(folder)))
+    loaded = Teacher.load(TeacherConfig(model=str(tmp_path), device="cpu"))
+    assert loaded.blocks == Teacher.load(TeacherConfig(model=str(folder), device="cpu")).blocks
+    assert loaded.fingerprint == files_fingerprint(tmp_path)
+    save_adapter(wrapped, words, tmp_path, AdapterOrigin())
+    with pytest.raises(UnsupportedError, match="the base of this adapter was made from nothing"):
+        Teacher.load(TeacherConfig(model=str(tmp_path), device="cpu"))
 
 
 def test_tensors_are_told_apart_by_any_value(made: Teacher) -> None:

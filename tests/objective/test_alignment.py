@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -16,7 +17,8 @@ from latentthought.data.example import Example
 from latentthought.data.fitting import fit_rows
 from latentthought.data.tokenizer import TokenizerConfig, train_tokenizer
 from latentthought.errors import ConfigError
-from latentthought.objective.alignment import ANSWER, PROMPT, Places, Reading, align, sites
+from latentthought.objective.alignment import ANSWER, PROMPT, Reading, Sites, align, keys_of, sites
+from latentthought.objective.places import Places
 from latentthought.thoughts.layout import ThoughtTokens
 
 EXAMPLE = Example("r1", "Tim has 12 + 345 nuts?", ("12 + 345 = 357", "357 + 1000 = 1357", "so 1357"), "1357")
@@ -50,9 +52,10 @@ def read(tokenizer, example=EXAMPLE, form=STUDENT, stage: int = 0, method="text"
 
 def pairs(student: Reading, teacher: Reading, rule: str) -> list[tuple[int, int]]:
     """Last positions of the pairs (student, teacher)."""
-    others = sites(teacher, rule)
-    found = align(sites(student, rule), [(site.piece, site.end) for site in others])
-    return [(site.stop - 1, others[number].stop - 1) for site, number in found]
+    mine, theirs = sites(student, rule), sites(teacher, rule)
+    chosen, partners = align(mine.keys_N, theirs.keys_N)
+    ends = [(side.at(places).stops_N - 1).tolist() for side, places in ((mine, chosen), (theirs, partners))]
+    return list(zip(*ends, strict=True))
 
 
 def texts_read(tokenizer, ids: list[int], start: int = 0) -> dict[str, int]:
@@ -144,7 +147,7 @@ def test_step_ends_pooled_and_answer_need_no_common_text(digits, numbers):
     assert pairs(student, teacher, "step_ends") == list(
         zip([prompt + 2, prompt + 4, answer - 1], ends, strict=True)
     )
-    mine, theirs = sites(student, "pooled"), sites(teacher, "pooled")
+    mine, theirs = list(sites(student, "pooled")), list(sites(teacher, "pooled"))
     assert [(s.start, s.stop) for s in mine[:2]] == [(prompt + 1, prompt + 3), (prompt + 3, prompt + 5)]
     assert (mine[2].start, mine[2].stop) == (prompt + 6, answer)
     assert [(s.start, s.stop - 1) for s in theirs] == list(zip(starts, ends, strict=True))
@@ -217,6 +220,40 @@ def test_characters_of_several_bytes_pair_only_when_whole(step, seed):
     theirs = texts_read(right, teacher.encoded.steps[0], start=3)
     places = [step_starts(reading)[0] for reading in (student, teacher)]
     assert pairs(student, teacher, "reasoning") == common(mine, theirs, *places)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_keys_are_joined_as_a_dictionary_would(data):
+    keys = st.tuples(st.integers(-2, 3), st.one_of(st.integers(-3, 3), st.just(2**31 - 1)))
+    student = data.draw(st.lists(keys, unique=True, max_size=12))
+    teacher = data.draw(st.lists(keys, max_size=12))  # of equal keys the last counts
+    known = {key: place for place, key in enumerate(teacher)}
+    expected = [(place, known[key]) for place, key in enumerate(student) if key in known]
+    columns = [np.array(side, np.int64).reshape(-1, 2).T for side in (student, teacher)]
+    mine, theirs = (keys_of(*side) for side in columns)
+    assert list(zip(*(found.tolist() for found in align(mine, theirs)), strict=True)) == expected
+    back = Sites(np.arange(len(teacher)), np.arange(len(teacher)) + 1, theirs)
+    assert [tuple(site) for site in back] == [(n, n + 1, *key) for n, key in enumerate(teacher)]
+
+
+@pytest.mark.parametrize("template", ["### {answer}", "Reason nuts: {answer}", "{answer}", "{solution} {{x"])
+def test_the_answer_rule_needs_no_offsets(digits, numbers, template):
+    from transformers import ByT5Tokenizer
+
+    form = FormatConfig(answer=template)
+    solved = Example("r1", EXAMPLE.question, EXAMPLE.steps, "1357", solution="1357, so")
+    lead = template.partition("{answer}")[0] if "{answer}" in template else ""
+    for tokens in (
+        digits,
+        numbers,
+        ByT5Tokenizer(),
+    ):  # the last is a slow one: a byte is a token, and there are no offsets
+        reading = read(tokens, solved, form)
+        (site,) = sites(reading, "answer")
+        assert site.start == before_answer(tokens, reading, lead)
+        assert Encoder(tokens, form, spans=False).encode(solved).lead == reading.encoded.lead
+    assert reading.encoded.marks is None and reading.encoded.lead == len(lead)
 
 
 # --- stages -----------------------------------------------------------------------------------------------------------
@@ -340,29 +377,29 @@ def test_tokens_without_spans_are_refused_where_they_are_needed(digits):
 def test_places_gather_means_and_gradients():
     states_BTD = torch.randn(3, 7, 5, dtype=torch.float64, requires_grad=True)
     wanted = [(0, 2, 3), (2, 0, 4), (0, 2, 3), (1, 5, 7)]
-    got = Places.of(wanted).gather(states_BTD)
+    got = Places.of(*zip(*wanted, strict=True)).gather(states_BTD)
     expected = torch.stack([states_BTD[row, start:stop].mean(0) for row, start, stop in wanted])
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-6)
     weights = torch.randn_like(got)
     (gradient,) = torch.autograd.grad((got * weights).sum(), states_BTD)
     (reference,) = torch.autograd.grad((expected * weights).sum(), states_BTD)
     torch.testing.assert_close(gradient, reference, rtol=0, atol=1e-6)
-    single = Places.of([(1, 3, 4), (0, 6, 7)])
+    single = Places.of([1, 0], [3, 6], [4, 7])
     assert torch.equal(single.gather(states_BTD), states_BTD[[1, 0], [3, 6]])
-    low = Places.of(wanted).gather(states_BTD.bfloat16())
+    low = Places.of(*zip(*wanted, strict=True)).gather(states_BTD.bfloat16())
     assert low.dtype == torch.bfloat16
 
 
 def test_no_places_are_an_empty_matrix_in_the_graph():
     states_BTD = torch.randn(2, 3, 4, requires_grad=True)
-    empty = Places.of([])
+    empty = Places.of([], [], [])
     assert len(empty) == 0 and empty.gather(states_BTD).shape == (0, 4)
     empty.gather(states_BTD).sum().backward()
     assert not states_BTD.grad.any()
 
 
 def test_places_travel_as_integers():
-    there = Places.of([(0, 1, 3)]).to("meta", non_blocking=True)
+    there = Places.of([0], [1], [3]).to("meta", non_blocking=True)
     tensors = (there.rows_M, there.columns_M, there.owner_M, there.sizes_N)
     assert {(t.device.type, t.dtype) for t in tensors} == {("meta", torch.int64)}
     assert len(there) == 1
@@ -380,10 +417,14 @@ def test_sites_of_a_padded_batch_point_at_their_tokens(digits):
     assert min(batch["before"]) == 0 < max(batch["before"])
     states_BTD = batch["input_ids"][..., None].float()
     for rule in ("reasoning", "step_ends", "shared", "answer", "predictions"):
-        places, expected = [], []
-        for place, (reading, left) in enumerate(zip(readings, batch["before"], strict=True)):
-            for site in sites(reading, rule):
-                places.append((place, site.start + left, site.stop + left))
-                expected.append(reading.row.ids[site.start])
-        assert Places.of(places).gather(states_BTD)[:, 0].tolist() == expected
+        found = [sites(reading, rule) for reading in readings]
+        expected = [
+            reading.row.ids[site.start]
+            for reading, of_row in zip(readings, found, strict=True)
+            for site in of_row
+        ]
+        places = Places.in_batch(found, batch["before"])
+        assert places.gather(states_BTD)[:, 0].tolist() == expected
+        last = Places.in_batch(found[1:], batch["before"][1:], first=1)
+        assert last.gather(states_BTD)[:, 0].tolist() == expected[len(found[0]) :]
     assert ANSWER < PROMPT

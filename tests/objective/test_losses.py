@@ -120,3 +120,14 @@ def test_no_positions_and_empty_states_are_finite() -> None:
         found.total.backward()
         assert found.total.item() == pytest.approx(N, rel=1e-6), "an all-zero vector has no direction"
         assert torch.isfinite(silent.grad).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_mixed_precision_does_not_round_the_sum(dtype: torch.dtype) -> None:
+    """320,000 positions with an error of 1 each: the sum is beyond fp16, and beyond what bf16 can count."""
+    predicted, target = torch.ones(320_001, 1, 2), torch.zeros(320_001, 1, 2)
+    with torch.autocast("cpu", dtype=dtype):
+        found = distances(predicted, target, mse=1.0, cosine=0.0, layer_weights_L=[3.0])
+    assert found.total.dtype == torch.float32
+    assert found.total == 320_001
+    assert found.kinds["mse"] == 320_001

@@ -107,3 +107,16 @@ def test_shares_of_micro_batches_add_up() -> None:
 def test_bad_objectives_are_refused(terms: list[dict], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Objective(terms)
+
+
+@pytest.mark.parametrize(
+    ("terms", "message"),
+    [
+        ([{"term": "hidden"}, {"term": "ce", "name": "hidden_mse"}], "under the name 'hidden_mse'"),
+        ([{"term": "hidden", "name": "items"}], "cannot be called 'items'"),
+        ([{"term": "hidden", "target": "teacher"}], "nothing is known of one"),
+    ],
+)
+def test_names_that_clash_and_a_teacher_that_is_not_there(terms: list[dict], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Objective(terms)

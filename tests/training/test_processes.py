@@ -24,6 +24,18 @@ TAUGHT = {
         {"term": "hidden", "target": "teacher", "alignment": "step_ends", "projector": {"kind": "linear"}},
     ],
 }
+STATES_ALONE = {  # neither the head nor the last block has a part in any step
+    "teacher": TAUGHT["teacher"],
+    "objective": [
+        {
+            "term": "hidden",
+            "target": "teacher",
+            "alignment": "step_ends",
+            "layers": [[1, 1]],
+            "projector": {"kind": "linear"},
+        }
+    ],
+}
 SELF_TAUGHT = {
     "teacher": {"model": "self"},
     "objective": [
@@ -38,14 +50,14 @@ SELF_TAUGHT = {
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("scale", "how"),
-    [("rms", OWN), ("mlp", OWN), ("rms", TAUGHT), ("mlp", SELF_TAUGHT)],
-    ids=["rms", "mlp", "taught", "self-taught"],
+    [("rms", OWN), ("mlp", OWN), ("rms", TAUGHT), ("rms", STATES_ALONE), ("mlp", SELF_TAUGHT)],
+    ids=["rms", "mlp", "taught", "states-alone", "self-taught"],
 )
 def test_two_processes_equal_one(make_recipe, tmp_path: Path, scale: str, how: dict) -> None:
     """The projector of `mlp` has no gradient in the text stage, which DDP has to be told."""
     recipe = make_recipe(
         **how,
-        model={"scratch": {"architecture": "llama"}, "thought": {"scale": scale}},  # no dropout
+        model={"scratch": {"architecture": "llama", "layers": 2}, "thought": {"scale": scale}},  # no dropout
         curriculum={"each": {"steps": 3}},
         training={"optimizer": "sgd", "learning_rate": 0.1, "log_every": 1},
         engine={"micro_batch_size": 2},

@@ -274,6 +274,7 @@ def test_a_cached_teacher_gives_the_losses_of_a_live_one(
             {"objective": [{**HIDDEN, "projector": {"kind": "none"}}]},
             "16 wide, the teacher's 24",
         ),
+        ({"objective": [{"term": "ce", "of": "chain"}]}, "say teacher.model: self"),
         ({"objective": [{**HIDDEN, "layers": [9]}]}, "student has no block 9; it has 0"),
         ({"objective": [{**HIDDEN, "layers": [[1, 7]]}]}, "teacher has no block 7"),
         ({"objective": [{**HIDDEN, "layer_weights": [1.0]}]}, "1 weights for 2 pairs"),
@@ -294,6 +295,37 @@ def test_a_cached_teacher_gives_the_losses_of_a_live_one(
 def test_what_cannot_be_compared_is_said_before_the_start(make_recipe, changes: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         prepare(make_recipe(**{**PLAIN, **changes}))
+
+
+def test_a_teacher_that_nothing_looks_at_is_said(make_recipe) -> None:
+    prepared = prepare(make_recipe(**PLAIN))
+    assert prepared.guidance.teacher is None
+    assert any("not looked at by any term" in line for line in prepared.summary())
+
+
+def test_a_run_of_ours_can_be_gone_on_from(make_recipe, tmp_path: Path) -> None:
+    """The base inside, thought tokens and learnt scale included; not a wrapper in a wrapper."""
+    mlp = {"scratch": {"architecture": "llama"}, "thought": {"scale": "mlp"}}
+    train(make_recipe(model=mlp, curriculum={"each": {"steps": 2}}), tmp_path / "first", progress=Silent())
+    onward = {"base": str(tmp_path / "first"), "scratch": None, "thought": {"scale": "mlp"}}
+    model = prepare(make_recipe(model=onward)).model
+    earlier = load_file(tmp_path / "first" / "model" / "model.safetensors")
+    for name, tensor in model.state_dict().items():
+        if name in earlier and name != "scale.target":
+            assert torch.equal(tensor, earlier[name]), name
+
+
+def test_stages_in_which_a_term_compares_nothing_are_named(make_recipe) -> None:
+    """Thoughts share no text with a teacher's words: once all steps are thoughts, `reasoning` has nothing left."""
+    terms = [{"term": "ce"}, {**HIDDEN, "alignment": "reasoning"}, {**HIDDEN, "name": "ends"}]
+    prepared = prepare(make_recipe(**PLAIN, objective=terms, curriculum={"each": {"steps": 2}}))
+    stages = [stage.name for stage in prepared.recipe.curriculum.expand()]
+    (line,) = [line for line in prepared.guidance.lines if "nothing to compare" in line]
+    assert line.strip().startswith(
+        f"hidden: nothing to compare in stage {stages[-1]} by the rule 'reasoning'"
+    )
+    assert line in prepared.summary()
+    assert prepared.guidance.teaching.report() == ""  # what was tried beforehand is no part of the account
 
 
 def test_rows_without_anything_to_compare_are_counted(make_recipe, tmp_path: Path) -> None:

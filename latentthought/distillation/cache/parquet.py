@@ -1,9 +1,9 @@
 """A cache as rows of Parquet, for other tools: question, steps, answer, hidden_states (the form of LRD-PEFT's phase 2).
 
 hidden_states is [layer][position][channel] in float32; `layers` names its first axis, `keys` its second. The cache's spec goes
-into the file's metadata, so that the file becomes an equal cache again (with fp8 and int8, equal up to rounding of the scales).
-Written and read in row groups of some 64 MB, never as a whole. Parquet is for exchange: rows are not found by id, and nothing
-is checked byte by byte.
+into the file's metadata and the digest of each row's text beside the row, so that the file becomes an equal cache again (with fp8
+and int8, equal up to rounding of the scales). Written and read in row groups of some 64 MB, never as a whole. Parquet is for
+exchange: rows are not found by id, and nothing is checked byte by byte.
 """
 
 from __future__ import annotations
@@ -131,6 +131,7 @@ def _schema(spec: CacheSpec) -> Any:
         ("answer", pa.string()),
         ("layers", integers),
         ("keys", pa.list_(integers)),
+        ("digest", pa.string()),
         ("hidden_states", pa.list_(pa.list_(floats))),
     ]
     if spec.logits is not None:
@@ -151,6 +152,7 @@ def _columns(group: Sequence[tuple[Example, Record]], spec: CacheSpec) -> dict[s
         "answer": [example.answer for example in examples],
         "layers": [list(spec.layers)] * len(group),
         "keys": _lists([record.keys for record in records]),
+        "digest": [record.digest for record in records],
         # by layer first
         "hidden_states": _lists([record.states.transpose(0, 1) for record in records]),
     }
@@ -184,7 +186,7 @@ def _lists(parts: Sequence[Tensor]) -> Any:
 
 
 def _rows(table: Any, spec: CacheSpec) -> Iterator[tuple[Example, Record]]:
-    texts = table.select(["id", "question", "steps", "answer"]).to_pylist()
+    texts = table.select(["id", "question", "steps", "answer", "digest"]).to_pylist()
     flat = {name: _flat(table[name]) for name in table.column_names if name not in {*texts[0], "layers"}}
     for row, text in enumerate(texts):
         values = {name: column[row] for name, column in flat.items()}
@@ -192,7 +194,7 @@ def _rows(table: Any, spec: CacheSpec) -> Iterator[tuple[Example, Record]]:
         keys_P3 = values["keys"].view(-1, 3)
         states_LPD = values["hidden_states"].view(len(spec.layers), len(keys_P3), spec.width)
         states_PLD = states_LPD.transpose(0, 1).contiguous()
-        yield example, Record(example.id, keys_P3, states_PLD, _logits(values, spec))
+        yield example, Record(example.id, keys_P3, states_PLD, _logits(values, spec), text["digest"])
 
 
 def _logits(values: dict[str, Tensor], spec: CacheSpec) -> LogitsRecord | None:

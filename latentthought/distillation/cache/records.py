@@ -41,10 +41,12 @@ class Record:
     """The teacher's states for the example `id`.
 
     keys (P, 3) int32: number of the rule in `CacheSpec.rules`, and the site's piece and end (objective/alignment.py);
-    states (P, L, D) float32: one row a site, one column a layer of `CacheSpec.layers`. P may be 0.
+    states (P, L, D) float32: one row a site, one column a layer of `CacheSpec.layers`. P may be 0. digest: of the example's
+    text (`fingerprints.example_digest`), "" where nobody has said.
     """
 
     id: str
     keys: Tensor
     states: Tensor
     logits: LogitsRecord | None = None
+    digest: str = ""

@@ -1,7 +1,8 @@
 """One file of a cache: some rows, written at once and read one at a time.
 
-A shard carries its number, its rows' ids and the fingerprint of the spec under its own seal, so that it answers for itself:
-finished shards are found after a kill without a list beside them, and a lost manifest is made again from the shards.
+A shard carries its number, its rows' ids, digests of their texts and the fingerprint of the spec under its own seal, so that it
+answers for itself: finished shards are found after a kill without a list beside them, and a lost manifest is made again from
+the shards.
 """
 
 from __future__ import annotations
@@ -24,15 +25,19 @@ from latentthought.errors import DamagedFileError, LatentThoughtError
 
 _STORED_NAMES: dict[Codec, str] = {"fp32": "F32", "bf16": "BF16", "fp8": "F8_E4M3", "int8": "I8"}
 _CODECS = {name: codec for codec, name in _STORED_NAMES.items()}
+# places along an axis, or all of them
+_Some = list[int] | slice
 _DTYPES = {name: STORED[codec] for codec, name in _STORED_NAMES.items()} | {"I32": torch.int32}
 
 
 class ShardEntry(Config):
-    """A finished shard in the manifest. positions: its states; predictions: its positions with logits; seal: of its head."""
+    """A finished shard in the manifest. digests: of the rows' texts; positions: its states; predictions: its positions with
+    logits; seal: of its head."""
 
     number: int
     file: str
     ids: tuple[str, ...]
+    digests: tuple[str, ...]
     positions: int
     predictions: int
     bytes: int
@@ -81,8 +86,8 @@ def write_shard(folder: Path, number: int, records: Sequence[Record], spec: Cach
     shapes["states"] = (_STORED_NAMES[spec.codec], (positions, len(spec.layers), spec.width))
     checksums = [row_checksum(parts) for parts in zip(*bodies.values(), strict=True)]
     small["checksums"] = np.array(checksums, dtype=np.int64)
-    ids = [record.id for record in records]
-    metadata = {"number": number, "spec": spec.fingerprint, "ids": ids}
+    ids, digests = [record.id for record in records], [record.digest for record in records]
+    metadata = {"number": number, "spec": spec.fingerprint, "ids": ids, "digests": digests}
     head = compose_head(metadata, small, shapes)
     name = shard_name(number)
     size, digest = write_whole(folder / name, [head, *(part for body in bodies.values() for part in body)])
@@ -90,6 +95,7 @@ def write_shard(folder: Path, number: int, records: Sequence[Record], spec: Cach
         number=number,
         file=name,
         ids=tuple(ids),
+        digests=tuple(digests),
         positions=positions,
         predictions=len(small.get("logit_keys", ())),
         bytes=size,
@@ -115,6 +121,7 @@ class Shard:
             raise self._damaged("is empty") from None
         head = read_head(self._data, path, mend_hint(path.parent))
         self.ids: list[str] = head.metadata["ids"]
+        self.digests: list[str] = head.metadata["digests"]
         self.number: int = head.metadata["number"]
         self.spec: str = head.metadata["spec"]
         self.seal = head.seal
@@ -126,19 +133,29 @@ class Shard:
 
     def record(self, row: int) -> Record:
         """The row's states and logits, as new tensors, after its bytes were checked."""
-        begin, end = self._small["offsets"][row : row + 2]
         parts = self._checked(row)
-        channel = self._small.get("channel_scales")
-        token = self._small.get("token_scales")
-        states_PLD = decode(
-            self._codec,
-            parts["states"],
-            None if channel is None else _tensor(channel),
-            None if token is None else _tensor(token[begin:end]),
-        )
-        return Record(
-            self.ids[row], _tensor(self._small["keys"][begin:end]), states_PLD, self._logits(row, parts)
-        )
+        states_PLD, logits = self._states(row, parts, slice(None), slice(None)), self._logits(row, parts)
+        return Record(self.ids[row], self.keys(row), states_PLD, logits, self.digests[row])
+
+    def keys(self, row: int) -> Tensor:
+        """(P, 3) int32; of the head, so that no row is read."""
+        begin, end = self._small["offsets"][row : row + 2]
+        return _tensor(self._small["keys"][begin:end])
+
+    def logit_keys(self, row: int) -> Tensor:
+        """(Q, 2) int32, Q = 0 without logits; of the head too."""
+        if "logit_offsets" not in self._small:
+            return torch.empty(0, 2, dtype=torch.int32)
+        begin, end = self._small["logit_offsets"][row : row + 2]
+        return _tensor(self._small["logit_keys"][begin:end])
+
+    def states(self, row: int, positions: Sequence[int], columns: Sequence[int]) -> Tensor:
+        """(len(positions), len(columns), D) float32 of the row, after all its bytes were checked; no others are decoded."""
+        return self._states(row, self._checked(row), list(positions), list(columns))
+
+    def logits(self, row: int) -> LogitsRecord | None:
+        """What is kept of the row's distributions, after its bytes were checked; its states are not decoded."""
+        return self._logits(row, self._checked(row))
 
     def damaged_rows(self) -> list[str]:
         """Ids of the rows whose bytes are not those that were written."""
@@ -156,11 +173,23 @@ class Shard:
             number=self.number,
             file=self.path.name,
             ids=tuple(self.ids),
+            digests=tuple(self.digests),
             positions=len(self._small["keys"]),
             predictions=len(self._small.get("logit_keys", ())),
             bytes=len(self._data),
             sha256=sha256_of(self.path),
             seal=self.seal,
+        )
+
+    def _states(self, row: int, parts: dict[str, Tensor], positions: _Some, columns: _Some) -> Tensor:
+        begin, end = self._small["offsets"][row : row + 2]
+        channel = self._small.get("channel_scales")
+        token = self._small.get("token_scales")
+        return decode(
+            self._codec,
+            parts["states"][positions][:, columns],
+            None if channel is None else _tensor(channel[columns]),
+            None if token is None else _tensor(token[begin:end][positions][:, columns]),
         )
 
     def _checked(self, row: int) -> dict[str, Tensor]:
@@ -180,7 +209,7 @@ class Shard:
         if "logit_offsets" not in self._small:
             return None
         begin, end = self._small["logit_offsets"][row : row + 2]
-        keys_Q2 = _tensor(self._small["logit_keys"][begin:end])
+        keys_Q2 = self.logit_keys(row)
         if "entropy" in self._small:
             return SampledRecord(keys_Q2, parts["logit_ids"], _tensor(self._small["entropy"][begin:end]))
         tail_Q = _tensor(self._small["tail"][begin:end])

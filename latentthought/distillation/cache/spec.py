@@ -3,6 +3,8 @@
 A `CacheSpec` says everything that decides the bytes of a shard, so that a shard of another teacher, tokenizer, data set or
 plan is never taken for a finished one, and a recipe that needs something else is told what differs. Names and library versions
 are kept for the reader and decide nothing: a teacher may lie in another folder on the next machine.
+A recipe is served row by row: which others the set had, and in what batches they were run, decides the last bits of a stored
+number (so a resume needs the same) and is no reason to refuse it.
 """
 
 from __future__ import annotations
@@ -84,15 +86,28 @@ class TeacherIdentity(Config):
     weights: str
 
 
+class VocabularyIdentity(Config):
+    """The tokens that kept logits are about. size: leading ids that they are normalised over. tokens: SHA-256 of those ids and
+    their tokens. unused: ids among them that are no token, where a student may have one of its own."""
+
+    size: int = Field(ge=1)
+    tokens: str
+    unused: tuple[int, ...] = ()
+
+
 class CacheSpec(Config):
-    """What a cache holds. tokenizer, data: fingerprints; format: how a row was laid out as text (plain JSON values);
-    layers: capture keys; blocks, width: of the teacher; rules: positions, numbered by their place here in `Record.keys`."""
+    """What a cache holds. tokenizer, data: fingerprints; vocabulary: of the teacher, where logits are kept; format: how a row
+    was laid out as text (plain JSON values); dtype: that the teacher ran in; batch_size: rows run at once; layers: capture keys;
+    blocks, width: of the teacher; rules: positions, numbered by their place here in `Record.keys`."""
 
     schema_version: int = SCHEMA_VERSION
     teacher: TeacherIdentity
     tokenizer: str
+    vocabulary: VocabularyIdentity | None = None
     data: str
     format: dict[str, Any] = {}
+    dtype: str = "fp32"
+    batch_size: int = Field(16, ge=1)
     layers: tuple[Layer, ...]
     blocks: int = Field(ge=1)
     width: int = Field(ge=1)
@@ -118,7 +133,8 @@ def canonical(value: Any) -> bytes:
 def differences(have: CacheSpec, wanted: CacheSpec) -> list[str]:
     """In what a cache does not serve a recipe, one line each; [] when it does.
 
-    A cache may hold more than is wanted (layers, rules, logits), and how its rows are dealt out to files is its own affair.
+    A cache may hold more than is wanted (layers, rules, logits, rows), and how its rows are dealt out to batches and files is its
+    own affair. Rows are compared one by one (`matching.changed_rows`).
     """
     found = []
     if have.teacher.weights != wanted.teacher.weights:
@@ -128,7 +144,7 @@ def differences(have: CacheSpec, wanted: CacheSpec) -> list[str]:
         )
     for name, ours, theirs in (
         ("tokenizer", have.tokenizer[:12], wanted.tokenizer[:12]),
-        ("data", have.data[:12], wanted.data[:12]),
+        ("dtype", have.dtype, wanted.dtype),
         ("width", have.width, wanted.width),
         ("codec", have.codec, wanted.codec),
     ):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from latentthought.distillation.cache.files import sha256_of
 from latentthought.distillation.cache.manifest import MANIFEST, Manifest, read_manifest
-from latentthought.distillation.cache.records import Record
+from latentthought.distillation.cache.records import LogitsRecord, Record
 from latentthought.distillation.cache.shards import Shard, ShardEntry, mend_hint
 from latentthought.errors import DamagedFileError, LatentThoughtError, NotFoundError, nearest
 
@@ -73,10 +73,37 @@ class TeacherStateCache:
 
     def record(self, example_id: str) -> Record:
         """What is kept of an example. Raises `NotFoundError` with near misses, `DamagedFileError` naming the shard."""
-        if example_id not in self._places:
-            raise NotFoundError(f"{self.folder}: no states of example {example_id!r}{self._hint(example_id)}")
-        entry, row = self._places[example_id]
-        return self._shard(entry).record(row)
+        shard, row = self._at(example_id)
+        return shard.record(row)
+
+    def keys(self, example_id: str) -> Tensor:
+        """(P, 3) int32 keys of an example's states, which are not read; errors as `record`."""
+        shard, row = self._at(example_id)
+        return shard.keys(row)
+
+    def logit_keys(self, example_id: str) -> Tensor:
+        """(Q, 2) int32 keys of an example's kept distributions, which are not read; Q = 0 in a cache without."""
+        shard, row = self._at(example_id)
+        return shard.logit_keys(row)
+
+    def states(self, example_id: str, positions: Sequence[int], columns: Sequence[int]) -> Tensor:
+        """(len(positions), len(columns), D) float32: some states of an example, in the order asked for.
+
+        positions: places in `keys`. columns: places in the spec's layers. All bytes of the example are checked, these alone are
+        decoded.
+        """
+        shard, row = self._at(example_id)
+        return shard.states(row, positions, columns)
+
+    def logits(self, example_id: str) -> LogitsRecord | None:
+        """What is kept of an example's distributions; its states are not decoded."""
+        shard, row = self._at(example_id)
+        return shard.logits(row)
+
+    def digest(self, example_id: str) -> str:
+        """Of the text that an example had when its states were made; "" where nobody has said."""
+        entry, row = self._place(example_id)
+        return entry.digests[row]
 
     def require(self, ids: Iterable[str]) -> None:
         """Raise a `NotFoundError` that counts and names the examples without states, if there are any."""
@@ -91,6 +118,15 @@ class TeacherStateCache:
     def verify(self, progress: Callable[[int], None] = lambda done: None) -> list[Problem]:
         """Read every byte of the cache and list what is damaged, missing or foreign; see `problems_in`."""
         return problems_in(self.folder, progress)
+
+    def _place(self, example_id: str) -> tuple[ShardEntry, int]:
+        if example_id not in self._places:
+            raise NotFoundError(f"{self.folder}: no states of example {example_id!r}{self._hint(example_id)}")
+        return self._places[example_id]
+
+    def _at(self, example_id: str) -> tuple[Shard, int]:
+        entry, row = self._place(example_id)
+        return self._shard(entry), row
 
     def _shard(self, entry: ShardEntry) -> Shard:
         if entry.number in self._open:

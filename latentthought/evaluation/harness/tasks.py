@@ -121,7 +121,7 @@ def _config_of(pretrained: str) -> dict[str, Any]:
     """The config of a model by folder or hub name, as it is written; empty where it cannot be had (a model behind an API)."""
     from transformers import PreTrainedConfig
 
-    from latentthought.model.loading import locate
+    from latentthought.model.locating import locate
 
     try:
         return PreTrainedConfig.get_config_dict(str(locate(pretrained)[0]))[0]
