@@ -37,6 +37,14 @@ def with_inputs(recipe: Recipe, output: Path) -> Recipe:
     return recipe
 
 
+def without_inputs(recipe: Recipe) -> Recipe:
+    """The recipe of a smoke run as if its teacher read along, for a look at it that makes nothing."""
+    if recipe.teacher is None or (recipe.teacher.cache is None and recipe.teacher.responses is None):
+        return recipe
+    print("teacher     its answers and states would be made first; shown here as if it read along")
+    return changed(recipe, cache=None, responses=None)
+
+
 def _with_responses(recipe: Recipe, output: Path, processes: int) -> Recipe:
     if recipe.teacher is None or recipe.teacher.responses is None:
         return recipe

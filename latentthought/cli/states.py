@@ -224,11 +224,12 @@ def read_origin(folder: Path) -> tuple[Recipe, bool]:
 
 
 def of_smoke_run(folder: Path) -> bool:
-    """Whether a folder holds the finished cache of a smoke run."""
+    """Whether a folder holds the finished cache of a smoke run, or one that was imported, whose origin nobody knows."""
     from latentthought.distillation.cache.manifest import MANIFEST
 
     try:
-        return (folder / MANIFEST).is_file() and read_origin(folder)[1]
+        whole = (folder / MANIFEST).is_file()
+        return whole and (not (folder / RECIPE).is_file() or read_origin(folder)[1])
     except (UserError, DamagedFileError):
         return False
 

@@ -66,8 +66,9 @@ def run(args: argparse.Namespace) -> int:
     recipe = load_recipe(args.recipe, args.overrides, smoke=args.smoke)
     if args.dry_run:
         from latentthought.cli.dry_run import show
+        from latentthought.cli.earlier import without_inputs
 
-        show(recipe, args.smoke)
+        show(without_inputs(recipe) if args.smoke else recipe, args.smoke)
         return 0
     output = Path(args.output) if args.output else _default_folder(recipe.name)
     fresh = not output.exists() or not any(output.iterdir())

@@ -201,3 +201,10 @@ def test_two_real_processes_write_the_bytes_of_one(
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("made        4 shards") == 1, "one process speaks"
     assert bytes_of(two) == bytes_of(alone)
+
+
+def test_a_dry_run_of_a_smoke_run_makes_nothing(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    before = set(tmp_path.iterdir())
+    assert main(["train", "logic-distill", "--smoke", "--dry-run"]) == 0
+    assert "would be made first" in capsys.readouterr().out
+    assert set(tmp_path.iterdir()) == before
