@@ -108,6 +108,8 @@ def _run(task: Task, arm: str, name: str, seed: int, steps: int, teacher: Path, 
         recipe = load_recipe(name)
         if recipe.teacher is not None:
             changes.append(f"teacher.model={teacher}")
+            if isinstance(recipe.model.tokenizer, str):
+                changes.append(f"model.tokenizer={teacher / 'model'}")
             if recipe.teacher.responses is not None:
                 changes.append(f"teacher.responses.path={_responses(name, seed, teacher, folder)}")
         recipe = load_recipe(name, changes)
