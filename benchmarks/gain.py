@@ -19,7 +19,10 @@ from typing import Any
 
 from scipy.stats import t as student_t
 
+from benchmarks.report import ROOT, write_block
+
 GOAL = 0.9
+DOCUMENT = ROOT / "docs" / "distillation.md"
 
 
 @dataclass(frozen=True)
@@ -75,15 +78,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = _parser().parse_args(arguments)
     task = TASKS[chosen.task]
     folder: Path = chosen.output / chosen.task
-    teacher = _teacher(task, folder)
     seeds = range(chosen.first_seed, chosen.first_seed + chosen.seeds)
+    if not chosen.table:
+        teacher = _teacher(task, folder)
+        for seed in seeds:
+            for arm, name in task.arms.items():
+                if not chosen.arms or arm in chosen.arms:
+                    _run(task, arm, name, seed, chosen.steps, teacher, folder)
     runs = [
-        _run(task, arm, name, seed, chosen.steps, teacher, folder)
-        for seed in seeds
+        run
         for arm, name in task.arms.items()
-        if not chosen.arms or arm in chosen.arms
+        for seed in seeds
+        if (not chosen.arms or arm in chosen.arms) and (run := _finished(_result(name, seed, folder)))
     ]
-    print(table(runs, chosen.steps))
+    found = table(runs, chosen.steps)
+    print(found)
+    if chosen.write_docs:
+        write_block(DOCUMENT, f"gain {chosen.task}", found)
     return 0
 
 
@@ -97,12 +108,23 @@ def _teacher(task: Task, folder: Path) -> Path:
     return output
 
 
-def _run(task: Task, arm: str, name: str, seed: int, steps: int, teacher: Path, folder: Path) -> Run:
+def _result(name: str, seed: int, folder: Path) -> Path:
+    return folder / f"{name.replace('/', '-')}-{seed}.json"
+
+
+def _finished(result: Path) -> Run | None:
+    if not result.is_file():
+        return None
+    values = json.loads(result.read_text(encoding="utf-8"))
+    return Run(**{**values, "curve": {int(step): value for step, value in values["curve"].items()}})
+
+
+def _run(task: Task, arm: str, name: str, seed: int, steps: int, teacher: Path, folder: Path) -> None:
     from latentthought.recipe import load_recipe
     from latentthought.training.run import train
 
-    output = folder / f"{name.replace('/', '-')}-{seed}"
-    result = output.with_suffix(".json")
+    result = _result(name, seed, folder)
+    output = result.with_suffix("")
     if not result.is_file():
         changes = [f"seed={seed}", f"training.max_steps={steps}"]
         recipe = load_recipe(name)
@@ -121,8 +143,6 @@ def _run(task: Task, arm: str, name: str, seed: int, steps: int, teacher: Path, 
         score = _score(task, output)
         values = {"reached": reached, "score": score, "seconds": done.seconds, "curve": curve}
         result.write_text(json.dumps({"arm": arm, "seed": seed, **values}, indent=1) + "\n", encoding="utf-8")
-    values = json.loads(result.read_text(encoding="utf-8"))
-    return Run(**{**values, "curve": {int(step): value for step, value in values["curve"].items()}})
 
 
 def _responses(name: str, seed: int, teacher: Path, folder: Path) -> Path:
@@ -199,6 +219,8 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--seeds", type=int, default=3, metavar="N", help="seeds of each arm (3)")
     made.add_argument("--first-seed", type=int, default=301, metavar="N")
     made.add_argument("--steps", type=int, default=1000, metavar="N", help="steps of every run (1,000)")
+    made.add_argument("--table", action="store_true", help="train nothing: the table of what has finished")
+    made.add_argument("--write-docs", action="store_true", help="put the table into docs/distillation.md")
     made.add_argument("--arms", nargs="*", metavar="ARM", help="only these")
     made.add_argument(
         "--output", type=Path, default=Path("runs/gain"), metavar="DIR", help="where runs are kept"

@@ -22,6 +22,7 @@ from latentthought.cli.parser import (
     share,
     thoughts_argument,
 )
+from latentthought.cli.together import together
 from latentthought.errors import MissingFileError
 
 if TYPE_CHECKING:
@@ -103,15 +104,7 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from latentthought.processes import Group, StoppedElsewhere
-
-    group = Group.join()
-    try:
-        with group.guard():
-            _run(args, group)
-    except StoppedElsewhere as error:  # which has been said where it happened
-        return error.exit_code
-    return 0
+    return together(lambda group: _run(args, group))
 
 
 def _run(args: argparse.Namespace, group: Group) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from latentthought.cli.folders import require_writable
 from latentthought.cli.parser import Parser, UsageError
 from latentthought.cli.teachers import check_overrides
+from latentthought.cli.together import together
 from latentthought.resources import find_recipe
 
 if TYPE_CHECKING:
@@ -40,15 +41,7 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from latentthought.processes import Group, StoppedElsewhere
-
-    group = Group.join()
-    try:
-        with group.guard():
-            _run(args, group)
-    except StoppedElsewhere as error:  # which has been said where it happened
-        return error.exit_code
-    return 0
+    return together(lambda group: _run(args, group))
 
 
 def _run(args: argparse.Namespace, group: Group) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latentthought.cli.parser import Parser
+from latentthought.cli.together import together
 
 if TYPE_CHECKING:
     from latentthought.processes import Group
@@ -20,15 +21,7 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from latentthought.processes import Group, StoppedElsewhere
-
-    group = Group.join()
-    try:
-        with group.guard():
-            mend(Path(args.folder), group)
-    except StoppedElsewhere as error:  # which has been said where it happened
-        return error.exit_code
-    return 0
+    return together(lambda group: mend(Path(args.folder), group))
 
 
 def mend(folder: Path, group: Group) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from latentthought.cli.folders import numbered, remove_bare, require_writable
 from latentthought.cli.parser import Parser, UsageError
 from latentthought.cli.teachers import check_overrides, teacher_of
+from latentthought.cli.together import together
 from latentthought.errors import ConfigError, DataError, FolderInUseError, UserError
 from latentthought.resources import find_recipe
 
@@ -45,15 +46,7 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from latentthought.processes import Group, StoppedElsewhere
-
-    group = Group.join()
-    try:
-        with group.guard():
-            _run(args, group)
-    except StoppedElsewhere as error:  # which has been said where it happened
-        return error.exit_code
-    return 0
+    return together(lambda group: _run(args, group))
 
 
 def _run(args: argparse.Namespace, group: Group) -> None:

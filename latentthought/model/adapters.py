@@ -197,23 +197,12 @@ def load_adapter(folder: Path, base: str | None = None) -> LatentThoughtForCausa
 def read_origin(folder: Path) -> tuple[AdapterOrigin, dict[str, Any]]:
     """What an adapter folder says of its base, and the weights of the scale. Raises `MissingFileError`, `DamagedFileError`,
     `ConfigError` for another version."""
-    from safetensors import SafetensorError, safe_open
+    from latentthought.model.headed import read_headed
 
     path = folder / THOUGHT_FILE
     if not path.is_file():
         raise MissingFileError(f"{folder}: no adapter of ours (it has no {THOUGHT_FILE})")
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-    except (OSError, SafetensorError) as error:
-        raise DamagedFileError(f"{path}: unreadable: {error}") from None
-    if header.get("format") != FORMAT:
-        raise DamagedFileError(f"{path}: its header says format {header.get('format')!r}, not {FORMAT!r}")
-    if header.get("version") != str(VERSION):
-        raise ConfigError(
-            f"{path}: written in version {header.get('version')}, this release reads version {VERSION}"
-        )
+    header, tensors = read_headed(path, FORMAT, VERSION)
     try:
         return AdapterOrigin.parse(json.loads(header["origin"]), str(path)), tensors
     except (KeyError, ValueError, ValidationError) as error:

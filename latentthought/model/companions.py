@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from latentthought.errors import ConfigError, DamagedFileError, MissingFileError
+from latentthought.model.headed import read_headed
 
 COMPANIONS = "companions.safetensors"
 FORMAT, VERSION = "latentthought-companions", 1
@@ -88,12 +88,7 @@ def load_companions(model: WithCompanions, folder: Path) -> None:
     path = Path(folder) / COMPANIONS
     if not path.is_file():
         raise MissingFileError(f"no such file: {path}")
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            stored = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
-    except (OSError, SafetensorError) as error:
-        raise DamagedFileError(f"{path}: unreadable: {error}") from None
+    header, stored = read_headed(path, FORMAT, VERSION)
     _check_header(path, header, _descriptions(model))
     wanted = _tensors(model)
     with _whole(wanted.values(), changed=True), torch.no_grad():
@@ -149,12 +144,6 @@ def _descriptions(model: WithCompanions) -> dict[str, dict[str, Any]]:
 
 
 def _check_header(path: Path, header: dict[str, str], wanted: dict[str, dict[str, Any]]) -> None:
-    if header.get("format") != FORMAT:
-        raise DamagedFileError(f"{path}: its header says format {header.get('format')!r}, not {FORMAT!r}")
-    if header.get("version") != str(VERSION):
-        raise ConfigError(
-            f"{path}: written in version {header.get('version')}, this release reads version {VERSION}"
-        )
     try:
         stored = json.loads(header["companions"])
         missing, left_over = wanted.keys() - stored.keys(), stored.keys() - wanted.keys()

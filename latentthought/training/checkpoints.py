@@ -9,7 +9,6 @@ Rejected: transformers' own pick of the last checkpoint (it takes half-written o
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -25,6 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from latentthought.errors import DamagedFileError, LatentThoughtError
+from latentthought.files import sha256_of, sync_folder
 
 MARKER = "complete.json"
 WEIGHTS = "model.safetensors"
@@ -72,7 +72,7 @@ def saving(
             if final.exists():  # damaged, and passed over by the resume
                 shutil.rmtree(final)
             partial.replace(final)
-            _sync_folder(run)
+            sync_folder(run)
         meet()
     except (OSError, SafetensorError, RuntimeError) as error:
         good = next((path for path in reversed(checkpoints_in(run)) if problem_with(path) is None), None)
@@ -119,7 +119,7 @@ def problem_with(folder: Path) -> str | None:
         path = folder / name
         if not path.is_file():
             return f"{name} is missing"
-        if _hash(path) != expected:
+        if sha256_of(path) != expected:
             return f"{name} is damaged (its hash differs)"
     return None
 
@@ -186,19 +186,6 @@ def _mark(folder: Path, step: int) -> None:
         with path.open("rb") as file:
             os.fsync(file.fileno())
     write_json(
-        folder / MARKER, {"step": step, "files": {str(p.relative_to(folder)): _hash(p) for p in files}}
+        folder / MARKER, {"step": step, "files": {str(p.relative_to(folder)): sha256_of(p) for p in files}}
     )
-    _sync_folder(folder)
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_folder(folder)

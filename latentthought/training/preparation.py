@@ -93,17 +93,17 @@ def prepare(recipe: Recipe, smoke: bool = False) -> Prepared:
         examples, tokenizer, curriculum, thought.tokens, model.backbone.positions, spans=taught
     )
     pupil = Pupil(
-        model,
-        tokenizer,
-        [examples[place] for place in rows.kept],
-        rows.rows,
-        data.format,
-        curriculum,
-        data.max_length,
-        data.overlong,
-        data.texts(examples),
-        recipe.seed,
-        recipe.engine.place(),
+        model=model,
+        tokenizer=tokenizer,
+        examples=[examples[place] for place in rows.kept],
+        rows=rows.rows,
+        format=data.format,
+        curriculum=curriculum,
+        max_length=data.max_length,
+        overlong=data.overlong,
+        texts=data.texts(examples),
+        seed=recipe.seed,
+        device=recipe.engine.place(),
     )
     guidance = guide(recipe.objective, recipe.teacher, pupil)
     if recipe.model.lora is not None:

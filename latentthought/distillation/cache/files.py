@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from latentthought.errors import LatentThoughtError
+from latentthought.files import sync_folder
 
 PARTIAL = ".partial"
 
@@ -30,7 +31,7 @@ def write_whole(path: Path, parts: Iterable[Any]) -> tuple[int, str]:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise LatentThoughtError(
@@ -40,17 +41,3 @@ def write_whole(path: Path, parts: Iterable[Any]) -> tuple[int, str]:
         partial.unlink(missing_ok=True)
         raise
     return size, digest.hexdigest()
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from latentthought.config import Config
-from latentthought.distillation.cache.files import PARTIAL, sha256_of, write_whole
+from latentthought.distillation.cache.files import PARTIAL, write_whole
 from latentthought.distillation.cache.shards import Shard, ShardEntry, mend_hint
 from latentthought.distillation.cache.spec import SCHEMA_VERSION, CacheSpec, canonical
 from latentthought.errors import (
@@ -24,6 +24,7 @@ from latentthought.errors import (
     MissingFileError,
     UnsupportedError,
 )
+from latentthought.files import sha256_of
 
 MANIFEST = "manifest.json"
 

@@ -17,11 +17,12 @@ from torch import Tensor
 
 from latentthought.config import Config
 from latentthought.distillation.cache.codecs import STORED, channel_scales, decode, encode
-from latentthought.distillation.cache.files import sha256_of, write_whole
+from latentthought.distillation.cache.files import write_whole
 from latentthought.distillation.cache.layout import compose_head, read_head, row_checksum
 from latentthought.distillation.cache.records import LogitsRecord, Record, SampledRecord, TopKRecord
 from latentthought.distillation.cache.spec import CacheSpec, Codec, SampledLogits, TopKLogits
 from latentthought.errors import DamagedFileError, LatentThoughtError
+from latentthought.files import sha256_of
 
 _STORED_NAMES: dict[Codec, str] = {"fp32": "F32", "bf16": "BF16", "fp8": "F8_E4M3", "int8": "I8"}
 _CODECS = {name: codec for codec, name in _STORED_NAMES.items()}

@@ -15,11 +15,11 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from latentthought.distillation.cache.files import sha256_of
 from latentthought.distillation.cache.manifest import MANIFEST, Manifest, read_manifest
 from latentthought.distillation.cache.records import LogitsRecord, Record
 from latentthought.distillation.cache.shards import Shard, ShardEntry, mend_hint
 from latentthought.errors import DamagedFileError, LatentThoughtError, NotFoundError, nearest
+from latentthought.files import sha256_of
 
 OPEN_SHARDS = 64
 # how many ids, next to the wanted one in alphabetical order, are searched for near misses
