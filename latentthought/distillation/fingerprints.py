@@ -1,7 +1,8 @@
 """What tells one teacher, tokenizer or data set from another, whatever their files are called.
 
 Weights are hashed tensor by tensor as they lie on disk (SHA-256, a gigabyte a second and core, so a 7B teacher takes seconds),
-so that dealing them out to other files changes nothing; a model without files by the tensors in memory. A tokenizer is hashed by
+so that dealing them out to other files changes nothing; a model without files by the tensors in memory. With them goes what the
+config says of how the model computes: the same weights under another rotary base are another teacher. A tokenizer is hashed by
 what it does to text: vocabulary, merges, normaliser and chat template, without the padding and truncation that the last call
 happened to set. A row is hashed by its text, whatever else the data set knows of it.
 Rejected: the commit of a hub repository (a local folder has none), and parameters sampled here and there (fast, and blind to a
@@ -15,20 +16,33 @@ import json
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from latentthought.data.example import Example
-from latentthought.distillation.saved import SavedTensor, adapter_base, tensors_in, weight_files
+from latentthought.distillation.saved import (
+    SavedTensor,
+    adapter_base,
+    adapter_settings,
+    tensors_in,
+    weight_files,
+)
+from latentthought.model.locating import read_config
 
 if TYPE_CHECKING:
-    from torch import nn
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _PART = 1 << 20
+# what a config says beside how the model computes; the type that a teacher runs in stands in the spec of its cache
+_BESIDE = frozenset(
+    {"_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype", "use_cache"}
+    | {"bos_token_id", "eos_token_id", "pad_token_id", "prompt_format"}
+    | {"base", "base_model_name_or_path", "peft_version", "inference_mode"}
+)
 
 
 def files_fingerprint(where: Path | str) -> str:
-    """SHA-256 over names, types, shapes and bytes of the tensors in a model's safetensors files, whatever these are called.
+    """SHA-256 over names, types, shapes and bytes of the tensors in a model's safetensors files, whatever these are called, and
+    over its config.
 
     where: a folder, or a hub name in the local cache; the weights of an adapter are its base's too.
     Raises `NotFoundError` where there are none, `DamagedFileError`.
@@ -38,14 +52,16 @@ def files_fingerprint(where: Path | str) -> str:
     # hashlib lets go of the interpreter, so the tensors of a large model are read side by side
     with ThreadPoolExecutor(max_workers=4) as pool:
         lines = sorted(pool.map(_tensor_line, tensors))
-    return _joined(lines if base is None else [*lines, f"onto {files_fingerprint(base)}"])
+    if base is None:
+        return _joined([*lines, _settings_line(read_config(where).to_diff_dict())])
+    return _joined([*lines, _settings_line(adapter_settings(where)), f"onto {files_fingerprint(base)}"])
 
 
-def tensors_fingerprint(model: nn.Module) -> str:
-    """SHA-256 over names, shapes, types and bytes of a model's parameters and saved buffers."""
+def tensors_fingerprint(model: PreTrainedModel) -> str:
+    """SHA-256 over names, shapes, types and bytes of a model's parameters and saved buffers, and over its config."""
     import torch
 
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(_settings_line(model.config.to_diff_dict()).encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
         # numpy knows no bf16, and every type is a row of bytes
@@ -87,6 +103,17 @@ def _tensor_line(tensor: SavedTensor) -> str:
             digest.update(part)
             left -= len(part)
     return f"{tensor.name} {tensor.dtype} {tensor.shape} {left} {digest.hexdigest()}"
+
+
+def _settings_line(settings: Any) -> str:
+    return f"settings {json.dumps(_computing(settings), sort_keys=True, default=str)}"
+
+
+def _computing(settings: Any) -> Any:
+    """Settings, nested ones too, without those that have no part in a state."""
+    if isinstance(settings, dict):
+        return {str(key): _computing(value) for key, value in settings.items() if key not in _BESIDE}
+    return settings
 
 
 def _joined(lines: Iterable[str]) -> str:

@@ -60,6 +60,23 @@ def adapter_base(where: Path | str) -> Path | str | None:
     return locate(origin.base)[0]
 
 
+def adapter_settings(where: Path | str) -> dict[str, Any]:
+    """What an adapter folder says of how the adapter computes: its rank and scale, and how the model thinks.
+
+    Errors as `read_origin`'s, and `DamagedFileError`.
+    """
+    from latentthought.model.adapters import read_origin
+    from latentthought.model.locating import ADAPTER_CONFIG
+
+    folder = Path(where)
+    origin, _ = read_origin(folder)
+    try:
+        own: dict[str, Any] = json.loads((folder / ADAPTER_CONFIG).read_bytes())
+    except (OSError, ValueError) as error:
+        raise DamagedFileError(f"{folder / ADAPTER_CONFIG}: unreadable: {error}") from None
+    return {"adapter": own, "origin": origin.dump()}
+
+
 def weight_files(where: Path | str) -> list[Path]:
     """The safetensors files that a model folder, or a hub model in the local cache, is loaded from.
 

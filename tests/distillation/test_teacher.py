@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +184,7 @@ def test_files_may_be_cut_and_called_otherwise(folder: Path, tmp_path: Path) -> 
     cut = {f"model-0000{n + 1}-of-00003.safetensors": names[n::3] for n in range(3)}
     for place in ("cut", "renamed"):
         (tmp_path / place).mkdir()
+        shutil.copy(folder / "config.json", tmp_path / place)
         for file, some in cut.items():
             name = file if place == "cut" else file.replace("model", "weights")
             save_file({key: tensors[key] for key in some}, tmp_path / place / name, {"format": "pt"})
@@ -203,6 +205,7 @@ def test_files_may_be_cut_and_called_otherwise(folder: Path, tmp_path: Path) -> 
     ):
         other = tmp_path / "other"
         other.mkdir(exist_ok=True)
+        shutil.copy(folder / "config.json", other)
         kept = {name: tensor for name, tensor in tensors.items() if name != names[0]}
         save_file(
             {name: value.contiguous() for name, value in {**kept, **change}.items()}, other / "a.safetensors"
@@ -218,6 +221,28 @@ def test_files_may_be_cut_and_called_otherwise(folder: Path, tmp_path: Path) -> 
         files_fingerprint(other)
 
 
+def test_the_same_weights_under_other_settings_are_another_teacher(folder: Path, tmp_path: Path) -> None:
+    """What a config says of how the model computes is part of the teacher, what it says beside that is not."""
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    settings = json.loads((other / "config.json").read_text())
+
+    def with_base(**changes: Any) -> str:
+        changed = {**settings, "text_config": {**settings["text_config"], **changes}}
+        (other / "config.json").write_text(json.dumps(changed))
+        return files_fingerprint(other)
+
+    before = files_fingerprint(folder)
+    assert with_base() == before
+    assert with_base(transformers_version="4.0.0", use_cache=False, _name_or_path="elsewhere") == before
+    assert with_base(rms_norm_eps=0.1) != before
+    assert with_base(rope_parameters={"rope_type": "default", "rope_theta": 500.0}) != before
+    model = Teacher.load(TeacherConfig(model=str(folder), device="cpu")).model
+    whole = tensors_fingerprint(model)
+    model.config.text_config.rms_norm_eps = 0.1
+    assert tensors_fingerprint(model) != whole
+
+
 def test_an_adapter_folder_teaches(folder: Path, tmp_path: Path) -> None:
     words = tokenizer()
     thinking = LatentThoughtForCausalLM.from_base(load_base(folder), ThoughtConfig(), words)
@@ -226,6 +251,11 @@ def test_an_adapter_folder_teaches(folder: Path, tmp_path: Path) -> None:
     loaded = Teacher.load(TeacherConfig(model=str(tmp_path), device="cpu"))
     assert loaded.blocks == Teacher.load(TeacherConfig(model=str(folder), device="cpu")).blocks
     assert loaded.fingerprint == files_fingerprint(tmp_path)
+    # the same numbers at twice the strength
+    own = tmp_path / "adapter_config.json"
+    settings = json.loads(own.read_text())
+    own.write_text(json.dumps({**settings, "lora_alpha": 2 * settings["lora_alpha"]}))
+    assert files_fingerprint(tmp_path) != loaded.fingerprint
     save_adapter(wrapped, words, tmp_path, AdapterOrigin())
     with pytest.raises(UnsupportedError, match="the base of this adapter was made from nothing"):
         Teacher.load(TeacherConfig(model=str(tmp_path), device="cpu"))
