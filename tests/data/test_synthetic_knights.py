@@ -60,7 +60,8 @@ def test_steps_are_deduced_one_after_the_other(people: int) -> None:
         for _ in range(people - 1):
             known, seems = next((of, seems) for speaker, of, seems in said if speaker == known)
             knight = seems == knight
-            deduced.append(f"{known} {'knight' if knight else 'knave'}")
+            said_of, is_one = ("knight" if one else "knave" for one in (seems, knight))
+            deduced.append(f"{known} {said_of} {is_one}")
         assert example.steps == tuple(deduced)
 
 
@@ -122,7 +123,7 @@ def test_metrics_of_a_wrong_answer(task: str, people: int) -> None:
         assert len(statements) == people
         for kinds in itertools.product(("knight", "knave"), repeat=people):
             answer = ", ".join(f"{name} is a {kind}" for name, kind in zip(solution, kinds, strict=True))
-            found = judge(f"Bob knave Cy knight = {answer}", example, load_task(task))
+            found = judge(f"Bob knave knave Cy knight knave = {answer}", example, load_task(task))
             right = sum(solution[name] == kind for name, kind in zip(solution, kinds, strict=True))
             assert found.scores["cell_accuracy"] == pytest.approx(right / people)
             assert found.verdict.correct == (right == people) == bool(found.scores["consistency"])
