@@ -46,7 +46,7 @@ class Group:
     @classmethod
     def join(cls) -> Self:
         """The group that a launcher started this process in (environment variable WORLD_SIZE); alone without one."""
-        if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        if process_count() < 2:
             return cls()
         import torch
         from accelerate import PartialState
@@ -146,6 +146,11 @@ class Group:
 
 
 ALONE = Group()
+
+
+def process_count() -> int:
+    """How many processes a launcher (torchrun and its kin) has started together; 1 without one."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def first_on_machine() -> bool:

@@ -29,6 +29,8 @@ from latentthought.training.validation import ValidationConfig
 SMOKE_STEPS = 4
 # keys that describe a recipe and do not change what it trains
 DESCRIPTIVE = frozenset({"name", "description", "extends", "smoke"})
+# what of an engine changes more than the order of sums
+LASTING = frozenset({"precision"})
 
 
 class Recipe(Config):
@@ -67,11 +69,14 @@ class Recipe(Config):
         return self
 
     def differences(self, other: Recipe) -> list[str]:
-        """Dotted keys in which two recipes differ, descriptive ones left out; what a resume must not change."""
+        """Dotted keys in which two recipes differ, as far as a resume must not change them: not what describes a recipe, and of
+        the engine only the precision. A run may go on with another strategy, micro-batch or device."""
         mine, theirs = (
             {key: value for key, value in recipe.dump().items() if key not in DESCRIPTIVE}
             for recipe in (self, other)
         )
+        for values in (mine, theirs):
+            values["engine"] = {key: value for key, value in values["engine"].items() if key in LASTING}
         return list(_differences(mine, theirs, ""))
 
 
@@ -82,7 +87,7 @@ def load_recipe(path_or_name: str | Path, overrides: Iterable[str] = (), smoke: 
     Raises `ConfigError` with every problem at once, `MissingFileError` or `NotFoundError` for the file.
     """
     path = find_recipe(path_or_name)
-    overrides = list(overrides)
+    overrides = [_spelled_out(text) for text in overrides]
     where = f"{path} with {' '.join(overrides)}" if overrides else str(path)
     values = _with_parents(path, ())
     values.setdefault("name", path.stem)
@@ -102,6 +107,12 @@ def load_recipe(path_or_name: str | Path, overrides: Iterable[str] = (), smoke: 
             if isinstance(length, dict) and length.get("epochs") is not None:
                 length["steps"] = None  # epochs asked for in place of the cut's steps
     return Recipe.parse(values, where)
+
+
+def _spelled_out(override: str) -> str:
+    """`engine=zero3` as `engine.strategy=zero3`, which leaves the engine's other settings as they are."""
+    key, _, value = override.partition("=")
+    return f"engine.strategy={value}" if key.strip() == "engine" and value.strip().isalnum() else override
 
 
 def smoke_changes(recipe: Recipe) -> dict[str, Any]:

@@ -20,6 +20,9 @@ from latentthought.errors import LatentThoughtError, UserError
 INTERRUPTED = 130
 PIPE_CLOSED = 141
 
+# the deepspeed launcher puts it before everything else; the rank is in the environment too
+_LAUNCHERS_OWN = re.compile(r"--local[_-]rank=\d+")
+
 # a full disk, a full quota, a limit on the size of files
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # a path that the system does not let us read or write
@@ -39,6 +42,8 @@ _NOT_THERE = (
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; never raises but for `SystemExit` of `--help` and `--version`."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments and _LAUNCHERS_OWN.fullmatch(arguments[0]):
+        del arguments[0]
     separator = arguments.index("--") if "--" in arguments else len(arguments)
     debug = "--debug" in arguments[:separator]
     arguments = [a for i, a in enumerate(arguments) if a != "--debug" or i > separator]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,13 +25,20 @@ def show(recipe: Recipe, smoke: bool) -> None:
     from rich.text import Text
 
     from latentthought.cli.console import console
+    from latentthought.processes import process_count
     from latentthought.training.run import prepare
+    from latentthought.training.zero import check_zero, zero_settings
 
     terminal = console()
     terminal.print(Text(yaml.safe_dump(recipe.dump(), sort_keys=False, allow_unicode=True, width=110)))
+    check_zero(recipe)
+    recipe.engine.arguments(recipe.training.batch_size, process_count())
     prepared = prepare(recipe, smoke)
     for line in prepared.summary():
         terminal.print(Text(line))
+    if recipe.engine.stage:
+        settings = json.dumps(zero_settings(recipe, process_count()), indent=2)
+        terminal.print(Text(f"\nDeepSpeed's settings, {process_count()} processes\n{settings}"))
     terminal.print()
     legend = Text("first row  ")
     for region, style in STYLES.items():

@@ -5,11 +5,11 @@ A real run never does this: hours of somebody's GPUs should not start because a 
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latentthought.cli.smoke_teacher import alone, beside, changed, with_teacher
+from latentthought.processes import process_count
 
 if TYPE_CHECKING:
     from latentthought.recipe import Recipe
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def with_inputs(recipe: Recipe, output: Path) -> Recipe:
     """The recipe of a smoke run with its teacher trained, and its answers and states taken down, in folders beside `output`."""
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    processes = process_count()
     recipe = with_teacher(recipe, output, print, processes)
     recipe = _with_responses(recipe, output, processes)
     if recipe.teacher is None or recipe.teacher.cache is None:

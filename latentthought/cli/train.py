@@ -48,8 +48,6 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--profile", action="store_true", help="say at the end where a step's time went, by stage"
     )
-    # the deepspeed launcher passes it; the rank is in the environment too
-    parser.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -136,8 +134,9 @@ def _train(recipe: Any, output: Path, args: argparse.Namespace) -> None:
 
 def _default_folder(name: str) -> Path:
     from latentthought.cli.folders import numbered
+    from latentthought.processes import process_count
 
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if process_count() > 1:
         raise UsageError("several processes need one folder: give --output DIR")
     return numbered(name)
 

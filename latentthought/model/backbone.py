@@ -24,6 +24,7 @@ from transformers.cache_utils import DynamicLayer
 
 from latentthought.errors import ConfigError
 from latentthought.model.capture import block_count, capturing
+from latentthought.model.sharding import recomputing
 
 
 class States(NamedTuple):
@@ -77,7 +78,9 @@ class Backbone:
 
     @property
     def _embedding_shape(self) -> torch.Size:
-        weight = cast("nn.Embedding", self.base.get_input_embeddings()).weight
+        table = self.base.get_input_embeddings()
+        # a table with token rows that train (peft) would put itself together only to be measured
+        weight = cast("nn.Embedding", getattr(table, "original_module", table)).weight
         # under ZeRO-3 the local shape of a parameter is (0,)
         return getattr(weight, "ds_shape", weight.shape)
 
@@ -166,7 +169,7 @@ class Backbone:
             captured = [states.captured[layer] for layer in capture]
             return (states.final, states.fed, *captured, *flatten_cache(inner))
 
-        final, fed, *rest = checkpoint(recomputed, embeddings, *flatten_cache(cache), use_reentrant=False)
+        final, fed, *rest = checkpoint(recomputed, embeddings, *flatten_cache(cache), **recomputing())
         cache.layers = rebuild_cache(rest[len(capture) :]).layers
         return States(final, fed, dict(zip(capture, rest[: len(capture)], strict=True)))
 
@@ -202,7 +205,7 @@ def positions_of(attention_mask: Tensor) -> Tensor:
 def _layer_checkpointing(base: PreTrainedModel) -> Iterator[None]:
     # transformers 5.2x renamed the switch; older releases know only the old name
     word = "activation" if hasattr(base, "activation_checkpointing_enable") else "gradient"
-    getattr(base, f"{word}_checkpointing_enable")({"use_reentrant": False})
+    getattr(base, f"{word}_checkpointing_enable")(recomputing())
     try:
         yield
     finally:

@@ -12,8 +12,6 @@ Attach them after `get_peft_model`, which freezes whatever it finds and, with "a
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -24,6 +22,7 @@ from transformers import PreTrainedModel
 
 from latentthought.errors import ConfigError, DamagedFileError, MissingFileError
 from latentthought.model.headed import read_headed
+from latentthought.model.sharding import whole, whole_copies
 
 COMPANIONS = "companions.safetensors"
 FORMAT, VERSION = "latentthought-companions", 1
@@ -67,8 +66,7 @@ def save_companions(model: WithCompanions, folder: Path, write: bool = True) -> 
     header = {"format": FORMAT, "version": str(VERSION), "companions": json.dumps(_descriptions(model))}
     path = Path(folder) / COMPANIONS
     tensors = _tensors(model)
-    with _whole(tensors.values()):
-        kept = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()} if write else {}
+    kept = whole_copies(tensors, keep=write)
     if write:
         temporary = path.with_name(path.name + ".tmp")
         try:
@@ -91,24 +89,11 @@ def load_companions(model: WithCompanions, folder: Path) -> None:
     header, stored = read_headed(path, FORMAT, VERSION)
     _check_header(path, header, _descriptions(model))
     wanted = _tensors(model)
-    with _whole(wanted.values(), changed=True), torch.no_grad():
+    with whole(wanted.values(), changed=True), torch.no_grad():
         if problems := _misfits(stored, wanted):
             raise DamagedFileError(f"{path}: {'; '.join(problems[:5])}")
         for key, tensor in wanted.items():
             tensor.copy_(stored[key])
-
-
-@contextmanager
-def _whole(tensors: Iterable[Tensor], changed: bool = False) -> Iterator[None]:
-    """Where ZeRO-3 has spread parameters over the ranks, they are whole inside the block; all ranks have to enter it."""
-    spread = [tensor for tensor in tensors if hasattr(tensor, "ds_id")]
-    if not spread:
-        yield
-        return
-    from deepspeed.zero import GatheredParameters
-
-    with GatheredParameters(spread, modifier_rank=0 if changed else None):
-        yield
 
 
 def _misfits(stored: dict[str, Tensor], wanted: dict[str, Tensor]) -> list[str]:

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 from transformers import GenerationMixin, PreTrainedModel
-from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from latentthought.errors import ConfigError, UnsupportedError
 from latentthought.model.arguments import GenerationArguments
@@ -30,6 +29,7 @@ from latentthought.model.policy import (
     ThoughtSampling,
     read_thoughts,
 )
+from latentthought.model.sharding import sharded
 from latentthought.model.stepwise import generate_hybrid, generate_mixed
 from latentthought.model.think import Prompt, ThinkOutput
 
@@ -183,7 +183,7 @@ class ThoughtGeneration:
             prompt = prompt.repeat(copies)
             if isinstance(budget, list):
                 budget = [count for count in budget for _ in range(copies)]
-        in_step = bool(call.get("synced_gpus", _weights_are_shared()))
+        in_step = bool(call.get("synced_gpus", sharded()))
         thought = controlled_thoughts(self, prompt, budget, control, perturb, copies=copies, in_step=in_step)
         call.continue_from(prompt)
         if thought.cache.get_seq_length():
@@ -224,12 +224,3 @@ class ThoughtGeneration:
         if isinstance(cache := model_kwargs.get("past_key_values"), ThoughtCache):
             cache.stepper.observe(outputs)
         return GenerationMixin._update_model_kwargs_for_generation(self, outputs, model_kwargs, **kwargs)
-
-
-def _weights_are_shared() -> bool:
-    """True under ZeRO-3 on several ranks, where every rank has to make every pass."""
-    return (
-        is_deepspeed_zero3_enabled()
-        and torch.distributed.is_initialized()
-        and torch.distributed.get_world_size() > 1
-    )

@@ -2,7 +2,8 @@
 
 A vocabulary of 150k makes the logits of one long batch the largest tensor of a training step. Prompt and thought positions
 carry no label, so the head runs on the valid positions alone; above `CHUNK_ELEMENTS` logits it runs chunk by chunk and each
-chunk is recomputed in backward, so at most one chunk of logits lives at a time.
+chunk is recomputed in backward, so at most one chunk of logits lives at a time. Where the head is spread over ranks, all run it
+as often as the one with the most labels.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from latentthought.model.sharding import most_of_all_ranks, recomputing, sharded
 from latentthought.thoughts.layout import IGNORED
 
 # logits held at once: 64 Mi elements are 256 MiB in fp32
@@ -64,7 +66,9 @@ def next_token_loss(
 def _summed_loss(
     head: Head, hidden_ND: Tensor, targets_N: Tensor, chunk: int, predictions: bool
 ) -> tuple[Tensor, Tensor]:
-    if len(targets_N) == 0:  # keeps the graph, so that a rank without labels still joins the backward pass
+    if (
+        len(targets_N) == 0 and not sharded()
+    ):  # keeps the graph: a rank without labels still joins the backward pass
         return hidden_ND.float().sum() * 0.0, targets_N
 
     def scored(hidden_nD: Tensor, targets_n: Tensor) -> tuple[Tensor, Tensor]:
@@ -72,11 +76,12 @@ def _summed_loss(
         loss = F.cross_entropy(logits_nV.float(), targets_n, reduction="sum")
         return loss, logits_nV.detach().argmax(-1) if predictions else targets_n
 
-    if len(targets_N) <= chunk:
+    calls = most_of_all_ranks(max(1, -(-len(targets_N) // chunk)), hidden_ND.device)
+    if calls == 1:
         return scored(hidden_ND, targets_N)
     losses, best = [], []
-    for part_ND, part_N in zip(hidden_ND.split(chunk), targets_N.split(chunk), strict=True):
-        loss, best_n = checkpoint(scored, part_ND, part_N, use_reentrant=False)
+    for part in (slice(number * chunk, (number + 1) * chunk) for number in range(calls)):
+        loss, best_n = checkpoint(scored, hidden_ND[part], targets_N[part], **recomputing())
         losses.append(loss)
         best.append(best_n)
     return torch.stack(losses).sum(), torch.cat(best)

@@ -23,7 +23,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.checkpoint import checkpoint
+
+from latentthought.model.sharding import most_of_all_ranks, recomputing
 
 Head = Callable[[Tensor], Tensor]
 # what a chunk of positions is compared with: tensors whose first dimension is the chunk
@@ -58,7 +61,8 @@ def summed_over_logits(
     if recompute is None:
         recompute = _late_gradients(hidden_ND)
     size = max(1, CHUNK_ELEMENTS // words)
-    chunks = [slice(start, start + size) for start in range(0, max(1, len(hidden_ND)), size)]
+    calls = most_of_all_ranks(max(1, -(-len(hidden_ND) // size)), hidden_ND.device)
+    chunks = [slice(number * size, (number + 1) * size) for number in range(calls)]
     if torch.is_grad_enabled() and not recompute:
         return _in_one_pass(head, hidden_ND, targets, score, chunks)
 
@@ -68,7 +72,7 @@ def summed_over_logits(
     total = torch.zeros((), device=hidden_ND.device)
     for rows in chunks:
         if torch.is_grad_enabled():
-            total = total + checkpoint(value_of, hidden_ND[rows], rows, use_reentrant=False)
+            total = total + checkpoint(value_of, hidden_ND[rows], rows, **recomputing())
         else:
             total = total + value_of(hidden_ND[rows], rows)
     return total
@@ -147,12 +151,17 @@ def _value_and_gradient(
     size = max(1, BLOCK_ELEMENTS // logits_nV.shape[-1])
     for start in range(0, len(logits_nV), size):
         block = slice(start, start + size)
-        with torch.enable_grad():
+        # the graph of a block ends here, and is nothing that a checkpoint around the chunk should recompute
+        with torch.enable_grad(), saved_tensors_hooks(_itself, _itself):
             logits_bV = logits_nV[block].to(precision).requires_grad_()
             value = score(logits_bV, *(target[block] for target in compared))
         (gradient_nV[block],) = torch.autograd.grad(value, logits_bV)
         total += value.detach()
     return total, gradient_nV
+
+
+def _itself(tensor: Tensor) -> Tensor:
+    return tensor
 
 
 class _Scored(torch.autograd.Function):

@@ -41,9 +41,17 @@ def check_trackers(names: Iterable[str]) -> None:
 
 
 def arguments(
-    settings: TrainingConfig, engine: Mapping[str, Any], output: Path, seed: int, steps: int
+    settings: TrainingConfig,
+    engine: Mapping[str, Any],
+    output: Path,
+    seed: int,
+    steps: int,
+    zero: dict[str, Any] | None = None,
 ) -> TrainingArguments:
-    """transformers' arguments for a run; `engine` is `EngineConfig.arguments(...)`, `steps` the most that it can take."""
+    """transformers' arguments for a run.
+
+    engine: `EngineConfig.arguments(...)`. steps: the most that it can take. zero: DeepSpeed's settings (`training.zero`).
+    """
     optimizers = {"adamw": "adamw_torch_fused", "adafactor": "adafactor", "sgd": "sgd"}
     result = TrainingArguments(
         output_dir=str(output),
@@ -68,6 +76,7 @@ def arguments(
         dataloader_num_workers=0,  # a decision reaches the data two steps on; workers would draw further ahead
         dataloader_pin_memory=not engine["use_cpu"],
         label_names=["labels"],
+        deepspeed=zero,
         **engine,
     )
     if result.n_gpu > 1:

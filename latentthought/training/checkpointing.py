@@ -10,6 +10,8 @@ from torch import nn
 from transformers import Trainer
 
 from latentthought.training import checkpoints
+from latentthought.training.optimization import set_rate_step
+from latentthought.training.optimizer_state import load_optimizer, save_optimizer
 
 if TYPE_CHECKING:
     from latentthought.training.optimization import TrainingConfig
@@ -55,15 +57,39 @@ class CheckpointingTrainer(Trainer):
         if owner:
             checkpoints.prune(run, step, self.settings.keep_last)
 
-    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        if not self.args.should_save:
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Write weights, config and tokenizer. All ranks have to call it: weights may be spread over them."""
+        folder, write = Path(output_dir or self.args.output_dir), self.args.should_save
+        if write:
+            folder.mkdir(parents=True, exist_ok=True)
+        checkpoints.save_weights(self.accelerator.unwrap_model(self.model), folder, write)
+        if not write:
             return
-        folder = Path(output_dir or self.args.output_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        checkpoints.save_weights(self.accelerator.unwrap_model(self.model), folder)
         self.latent_model.config.save_pretrained(folder)
         if self.tokenizer is not None:
             self.tokenizer.save_pretrained(folder)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        model = self.accelerator.unwrap_model(self.model)
+        save_optimizer(model, self.optimizer, Path(output_dir), self.args.should_save)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is None:
+            return
+        load_optimizer(self.accelerator.unwrap_model(self.model), self.optimizer, Path(checkpoint))
+        # the rate is a function of the step, and nothing else of the schedule is to be remembered
+        set_rate_step(self.lr_scheduler, self.state.global_step)
+
+    def _prepare_for_training(
+        self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: str | None
+    ) -> Any:
+        """As Trainer's, but every engine starts from weights that are whole, and gets the optimizer's states afterwards."""
+        if resume_from_checkpoint is not None and self.is_deepspeed_enabled:
+            self.restore_weights(Path(resume_from_checkpoint))
+        prepared = super()._prepare_for_training(max_steps, train_dataloader, None)
+        self._load_optimizer_and_scheduler(resume_from_checkpoint)
+        self._load_scaler(resume_from_checkpoint)
+        return prepared
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         self.restore_weights(Path(resume_from_checkpoint))

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from latentthought.errors import DamagedFileError, LatentThoughtError
 from latentthought.files import sha256_of, sync_folder
+from latentthought.model.sharding import whole_copies
 
 MARKER = "complete.json"
 WEIGHTS = "model.safetensors"
@@ -133,10 +134,14 @@ def prune(run: Path, step: int, keep: int) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def save_weights(model: nn.Module, folder: Path) -> None:
-    """Write every trainable parameter and every saved buffer; frozen ones come from the base again."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in _kept(model).items()}
-    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+def save_weights(model: nn.Module, folder: Path, write: bool = True) -> None:
+    """Write every trainable parameter and every saved buffer; frozen ones come from the base again.
+
+    All ranks have to call it where ZeRO-3 has spread the parameters; write: whether this one writes.
+    """
+    tensors = whole_copies(_kept(model), keep=write)
+    if write:
+        save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
 
 
 def load_weights(model: nn.Module, folder: Path) -> None:

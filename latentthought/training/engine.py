@@ -1,7 +1,8 @@
 """Where and in what precision a run computes: the part of a recipe that must not change what is learnt.
 
 The batch size of a recipe is the global one; `micro_batch_size` says how much of it fits at once, and accumulation follows.
-Under bf16 and fp16 the weights stay float32 (autocast), since an AdamW step of 1e-5 is lost in a bf16 weight of 1.
+Under bf16 and fp16 the weights stay float32 (autocast), since an AdamW step of 1e-5 is lost in a bf16 weight of 1. That holds
+for ZeRO too: float32 weights and their gradients take the 8 bytes that bf16 weights, bf16 gradients and a float32 copy would.
 """
 
 from __future__ import annotations
@@ -9,31 +10,61 @@ from __future__ import annotations
 import os
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from latentthought.config import Config
 from latentthought.errors import ConfigError
 
 Precision = Literal["fp32", "bf16", "fp16"]
+Strategy = Literal["ddp", "zero1", "zero2", "zero3"]
 
 
 class EngineConfig(Config):
-    """How the work is spread over time and hardware.
+    """How the work is spread over time and hardware. In YAML also the bare strategy (`engine: zero3`).
 
-    precision: fp32, or autocast to bf16 or fp16 (fp16 scales the loss; CUDA only).
+    strategy: `ddp`: a copy of everything on every process (one process without a launcher); `zero1`: optimizer states spread over
+        the processes; `zero2`: and gradients; `zero3`: and weights. ZeRO is DeepSpeed's.
+    offload: keep optimizer states, or optimizer states and weights (`all`, zero3 alone), in the memory of the host.
+    precision: fp32, or autocast to bf16 or fp16 (fp16 scales the loss; CUDA and ddp only).
     device: `auto` takes CUDA when there is one.
     micro_batch_size: rows a device works on at once; None is the whole share of the device.
     gradient_checkpointing: recompute instead of keep; a whole latent pass is the unit.
-    strategy: `ddp`: a copy of the model on every process (one process without torchrun).
+    bucket_size: numbers that ZeRO reduces or gathers at once; they lie in memory beside everything else.
     threads: torch's CPU threads; None leaves them as they are.
     """
 
+    strategy: Strategy = "ddp"
+    offload: Literal["none", "optimizer", "all"] = "none"
     precision: Precision = "fp32"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     micro_batch_size: int | None = Field(None, gt=0)
     gradient_checkpointing: bool = False
-    strategy: Literal["ddp"] = "ddp"
+    bucket_size: int = Field(100_000_000, gt=0)
     threads: int | None = Field(None, gt=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare(cls, value: Any) -> Any:
+        return {"strategy": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _holds(self) -> EngineConfig:
+        if self.offload != "none" and self.stage == 0:
+            raise ValueError(
+                f"offload {self.offload} goes with zero1, zero2 and zero3, not with {self.strategy}"
+            )
+        if self.offload == "all" and self.stage != 3:
+            raise ValueError(
+                f"offload all moves weights, which {self.strategy} keeps whole on every device; allowed for it: none, optimizer"
+            )
+        if self.precision == "fp16" and self.stage:
+            raise ValueError(f"precision fp16 goes with ddp; allowed for {self.strategy}: fp32, bf16")
+        return self
+
+    @property
+    def stage(self) -> int:
+        """The stage of ZeRO; 0 without."""
+        return int(self.strategy.removeprefix("zero")) if self.strategy.startswith("zero") else 0
 
     def accumulation(self, batch_size: int, world_size: int) -> tuple[int, int]:
         """Micro-batch size of a device and micro-batches a step, such that their product over all ranks is `batch_size`."""
@@ -70,12 +101,14 @@ class EngineConfig(Config):
         return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if device == "cuda" else device
 
     def arguments(self, batch_size: int, world_size: int) -> dict[str, Any]:
-        """The share of `transformers.TrainingArguments` that the engine decides."""
+        """The share of `transformers.TrainingArguments` that the engine decides, but for DeepSpeed's (`training.zero`)."""
         micro, steps = self.accumulation(batch_size, world_size)
+        # under ZeRO it is DeepSpeed that autocasts: accelerate would turn weights and optimizer states to bf16
+        precision = self.precision if self.stage == 0 else "fp32"
         return {
             "per_device_train_batch_size": micro,
             "gradient_accumulation_steps": steps,
             "use_cpu": self.resolve_device() == "cpu",
-            "bf16": self.precision == "bf16",
-            "fp16": self.precision == "fp16",
+            "bf16": precision == "bf16",
+            "fp16": precision == "fp16",
         }

@@ -19,6 +19,7 @@ from latentthought.training.stages import Moment
 if TYPE_CHECKING:
     from torch import nn
     from torch.optim import Optimizer
+    from torch.optim.lr_scheduler import LambdaLR
 
 
 class TrainingConfig(Config):
@@ -84,6 +85,17 @@ class TrainingConfig(Config):
         done = min(moment.step / moment.nominal_steps, 1.0)
         left = 1.0 - done if self.decay == "linear" else (1.0 + math.cos(math.pi * done)) / 2.0
         return self.final_learning_rate + (1.0 - self.final_learning_rate) * left
+
+
+def set_rate_step(scheduler: LambdaLR, step: int) -> None:
+    """Put a scheduler, and the rates of its optimizer, where they are after `step` steps; it must not have stepped yet."""
+    scheduler.last_epoch, scheduler._step_count = step, step + 1
+    rates = [
+        base * factor(step) for base, factor in zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True)
+    ]
+    for group, rate in zip(scheduler.optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
+    scheduler._last_lr = rates
 
 
 def split_groups(

@@ -22,11 +22,13 @@ from typing import TYPE_CHECKING, Any
 
 from latentthought.config import read_yaml, write_yaml
 from latentthought.errors import ConfigError, DamagedFileError, Preempted
+from latentthought.processes import process_count
 from latentthought.training import checkpoints
 from latentthought.training.folder import ADAPTER_FOLDER, MODEL_FOLDER, RECIPE_FILE, claimed, save_folder
 from latentthought.training.monitor import METRICS_FILE, MetricsFile
 from latentthought.training.preparation import Prepared, prepare
 from latentthought.training.progress import Progress, Silent, make_progress
+from latentthought.training.zero import check_zero, ready_process, zero_settings
 
 if TYPE_CHECKING:
     from latentthought.recipe import Recipe
@@ -75,7 +77,8 @@ def train(
     """
     output = Path(output)
     # what does not hold is said before anything is made
-    recipe.engine.arguments(recipe.training.batch_size, _processes())
+    recipe.engine.arguments(recipe.training.batch_size, process_count())
+    check_zero(recipe)
     if recipe.training.report_to:
         from latentthought.training.arguments import check_trackers
 
@@ -141,16 +144,20 @@ def _make_trainer(
     import torch
 
     from latentthought.data.tokenizer import pad_id
+    from latentthought.model.sharding import tell_readers
     from latentthought.training.arguments import arguments
     from latentthought.training.trainer import LatentThoughtTrainer
 
     recipe = prepared.recipe
     if recipe.engine.threads is not None:
         torch.set_num_threads(recipe.engine.threads)
-    engine = recipe.engine.arguments(recipe.training.batch_size, _processes())
+    engine = recipe.engine.arguments(recipe.training.batch_size, process_count())
+    zero = zero_settings(recipe, process_count()) if recipe.engine.stage else None
+    if zero is not None:
+        ready_process(recipe.engine.resolve_device())
     trainer = LatentThoughtTrainer(
         prepared.model,
-        arguments(recipe.training, engine, output, recipe.seed, prepared.plan.longest),
+        arguments(recipe.training, engine, output, recipe.seed, prepared.plan.longest, zero),
         train_dataset=prepared.dataset,
         objective=prepared.guidance.objective,
         teacher=prepared.guidance.teacher,
@@ -165,18 +172,15 @@ def _make_trainer(
         progress=progress,
         callbacks=callbacks,
     )
+    if recipe.engine.stage == 3:
+        tell_readers(prepared.model)
     if recipe.engine.gradient_checkpointing:
         trainer.latent_model.gradient_checkpointing_enable()
     return trainer
 
 
-def _processes() -> int:
-    """How many processes train together, as torchrun and its kin say."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
 def _settle_recipe(recipe: Recipe, output: Path) -> None:
-    """Write `recipe.yaml`, or check that a resume is of the same recipe."""
+    """Write `recipe.yaml`, or check that a resume is of the same recipe, whatever engine it runs on."""
     path = output / RECIPE_FILE
     if not path.exists():
         write_yaml(path, recipe.dump())
@@ -191,6 +195,7 @@ def _settle_recipe(recipe: Recipe, output: Path) -> None:
             f"--resume: the recipe differs from the one this run was started with ({path}): "
             + "; ".join(changed)
         )
+    write_yaml(path, recipe.dump())  # with the engine that it goes on with
 
 
 def _check_data(checkpoint: Path, fingerprint: str) -> None:
@@ -212,11 +217,13 @@ def _check_data(checkpoint: Path, fingerprint: str) -> None:
 def _save_final(prepared: Prepared, trainer: LatentThoughtTrainer, output: Path) -> Path:
     from latentthought.model.adapters import merged, save_adapter
     from latentthought.model.companions import save_companions
+    from latentthought.model.sharding import bring_home
 
     model, tokenizer = (
         trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False),
         prepared.tokenizer,
     )
+    bring_home(model, keep=trainer.is_world_process_zero())
     if not trainer.is_world_process_zero():
         return output / MODEL_FOLDER
     save_companions(trainer.latent_model, output)

@@ -24,6 +24,7 @@ from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 from latentthought.data.curriculum import Curriculum
 from latentthought.data.encoding import Encoded
 from latentthought.errors import ConfigError
+from latentthought.model.sharding import sharded
 from latentthought.objective.comparison import TeacherOutput
 from latentthought.objective.gradients import gradient_norms
 from latentthought.objective.spelling import SpellingTerm
@@ -34,6 +35,7 @@ from latentthought.training.checkpointing import CheckpointingTrainer, inside
 from latentthought.training.dataset import StageCollator, StagedDataset, seed_slot, staged
 from latentthought.training.flow import StepFlow
 from latentthought.training.optimization import TrainingConfig, split_groups
+from latentthought.training.optimizer_state import clear_optimizer
 from latentthought.training.own_text import OwnText
 from latentthought.training.progress import Progress, Silent
 from latentthought.training.recorder import Recorder
@@ -248,7 +250,7 @@ class LatentThoughtTrainer(CheckpointingTrainer):
             self.latent_model.measure_scale()
             self.recorder.start_leg()
         if self.plan.resets_optimizer(step):
-            self.optimizer.state.clear()
+            clear_optimizer(self.optimizer)
 
     def end_step(self, done: int) -> tuple[bool, bool]:
         """After `done` steps: whether to save, and whether to stop."""
@@ -291,7 +293,8 @@ class LatentThoughtTrainer(CheckpointingTrainer):
         self.state.log_history.clear()  # the lines are in metrics.jsonl; here they would only make checkpoints grow
 
     def _validate(self, moment: Moment) -> dict[str, float]:
-        if self.scorer is None or not self.is_world_process_zero():
+        # where weights are spread over the ranks all of them score the same rows, step by step together
+        if self.scorer is None or not (self.is_world_process_zero() or sharded()):
             return {}
         return scores(self.scorer, self.latent_model, self.tokenizer, self.train_dataset.curriculum, moment)
 

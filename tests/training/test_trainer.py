@@ -258,13 +258,13 @@ def test_a_damaged_checkpoint_is_passed_over(make_recipe, tmp_path: Path) -> Non
     newest, before = run / "checkpoint-6", run / "checkpoint-4"
     said: list[str] = []
     assert checkpoints.newest(run, said.append) == newest
-    content = (newest / "optimizer.pt").read_bytes()
-    (newest / "optimizer.pt").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    content = (newest / "optimizer.safetensors").read_bytes()
+    (newest / "optimizer.safetensors").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     assert checkpoints.newest(run, said.append) == before
     (newest / "complete.json").unlink()
     assert checkpoints.newest(run, said.append) == before
     assert said == [
-        "checkpoint-6 is passed over: optimizer.pt is damaged (its hash differs)",
+        "checkpoint-6 is passed over: optimizer.safetensors is damaged (its hash differs)",
         "checkpoint-6 is passed over: it is not complete (no complete.json)",
     ]
     (before / "complete.json").unlink()

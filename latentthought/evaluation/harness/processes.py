@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import Any, Self
+
+from latentthought.processes import process_count
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Processes:
     @classmethod
     def of(cls, pretrained: Any) -> Self:
         """Under torchrun or accelerate, the group is joined here."""
-        if not isinstance(pretrained, str) or int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        if not isinstance(pretrained, str) or process_count() < 2:
             return cls()
         from accelerate import PartialState
 

@@ -1,0 +1,107 @@
+"""Parameters that ZeRO-3 has dealt out to the ranks: whole for a while, and calls that no rank may leave out.
+
+Under ZeRO-3 a module brings its parameters together when it is called, which takes every rank. So all ranks have to call the
+same modules equally often and in the same order, however many positions their own rows happen to have; a rank that leaves one
+out lets the others wait for ever. Passes are fixed by the stage; what depends on the rows, such as the chunks that the head
+works in, is agreed on here.
+Cost: one number a call, exchanged between ranks, under ZeRO-3 alone. Rejected: the head kept whole on every rank (it is the
+largest matrix of a small model), and one chunk for all (the logits of a whole batch).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
+
+
+def sharded() -> bool:
+    """Whether parameters are spread over several ranks, so that every rank has to make every call."""
+    return (
+        is_deepspeed_zero3_enabled()
+        and torch.distributed.is_initialized()
+        and torch.distributed.get_world_size() > 1
+    )
+
+
+def recomputing() -> dict[str, Any]:
+    """Arguments of `torch.utils.checkpoint` for a function that calls modules.
+
+    Its check that a recomputed tensor looks like the first one is turned off under ZeRO-3: a frozen weight has been let go of by
+    the time of the check, and is brought back before the backward pass reads it.
+    """
+    check = {"determinism_check": "none"} if is_deepspeed_zero3_enabled() else {}
+    return {"use_reentrant": False, **check}
+
+
+def most_of_all_ranks(number: int, device: torch.device) -> int:
+    """The largest `number` of all ranks where parameters are sharded, which all ranks then have to ask; else `number`."""
+    if not sharded():
+        return number
+    largest = torch.tensor(number, device=device)
+    torch.distributed.all_reduce(largest, op=torch.distributed.ReduceOp.MAX)
+    return int(largest)
+
+
+@contextmanager
+def whole(tensors: Iterable[Tensor], changed: bool = False) -> Iterator[None]:
+    """Inside the block sharded parameters among `tensors` are whole; all ranks have to enter it.
+
+    changed: take over what rank 0 has made of them.
+    """
+    spread = [tensor for tensor in tensors if hasattr(tensor, "ds_id")]
+    if not spread:
+        yield
+        return
+    from deepspeed.runtime.zero.partition_parameters import GatheredParameters
+
+    with GatheredParameters(spread, modifier_rank=0 if changed else None):
+        yield
+
+
+def tell_readers(model: nn.Module) -> None:
+    """Tell DeepSpeed which modules read parameters of others: peft's layers of new token rows read the table that they stand for,
+    and a tied head the rows of the embedding's layer. Without it they would find them empty when a pass is recomputed."""
+    from deepspeed.runtime.zero.partition_parameters import register_external_parameter
+
+    reader: Any
+    for reader in model.modules():
+        if type(reader).__name__ == "TrainableTokensLayer":
+            register_external_parameter(reader, reader.base_layer.weight)
+            for rows in reader.trainable_tokens_delta.values():
+                register_external_parameter(reader, rows)
+
+
+def whole_copies(tensors: Mapping[str, Tensor], keep: bool = True) -> dict[str, Tensor]:
+    """Copies of tensors in memory, sharded ones brought together one after the other; all ranks have to call it.
+
+    keep: False on ranks that only take part.
+    """
+    copies = {}
+    for name, tensor in tensors.items():
+        with whole([tensor]):
+            if keep:
+                copies[name] = tensor.detach().cpu().contiguous().clone()
+    return copies
+
+
+def bring_home(model: nn.Module, keep: bool = True) -> None:
+    """Give a model its sharded parameters back, whole and in the memory of the host, for good; all ranks have to call it.
+
+    keep: False on ranks that only take part, whose model stays as it is. One parameter at a time is whole on the devices.
+    """
+    home: dict[int, nn.Parameter] = {}
+    for module in model.modules():
+        for name, parameter in list(module._parameters.items()):
+            if parameter is None or not hasattr(parameter, "ds_id"):
+                continue
+            if id(parameter) not in home:  # tied ones stay one
+                copies = whole_copies({name: parameter}, keep)
+                home[id(parameter)] = (
+                    nn.Parameter(copies[name], parameter.requires_grad) if keep else parameter
+                )
+            module._parameters[name] = home[id(parameter)]

@@ -1,0 +1,114 @@
+"""ZeRO by DeepSpeed: from the engine of a recipe to DeepSpeed's settings, and what it needs around a process.
+
+Nobody writes its JSON: every value follows from the recipe and from how many processes there are, and `--dry-run` shows it. The
+optimizer is torch's own, on DeepSpeed's flat partitions: the names in its JSON ("AdamW") stand for kernels that are compiled for
+over a minute at first use, and learn nothing else.
+Rejected: its bf16 mode, which turns the weights of the module to bf16 for good; autocast over float32 weights is what `ddp` does.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+from latentthought.errors import ConfigError, require_extra
+
+if TYPE_CHECKING:
+    from latentthought.recipe import Recipe
+
+# optimizers whose step is a function of each number alone, so that a flat partition can stand for its tensors
+FLAT_OPTIMIZERS = ("adamw", "sgd")
+
+
+def check_zero(recipe: Recipe) -> None:
+    """Raise `ConfigError` for settings of a recipe that ZeRO cannot do, `MissingExtraError` without DeepSpeed."""
+    engine, training = recipe.engine, recipe.training
+    if not engine.stage:
+        return
+    if training.optimizer not in FLAT_OPTIMIZERS:
+        raise ConfigError(
+            f"training.optimizer: {training.optimizer} needs whole tensors, which {engine.strategy} cuts up; "
+            f"allowed for it: {', '.join(FLAT_OPTIMIZERS)}"
+        )
+    if engine.stage == 3:
+        if training.gradient_norms:
+            raise ConfigError(
+                "training.gradient_norms: the gradient of a single term needs whole weights; allowed for zero3: 0"
+            )
+        if recipe.model.lora is not None and recipe.model.lora.quantize != "none":
+            raise ConfigError(
+                f"model.lora.quantize: {recipe.model.lora.quantize} weights cannot be spread by zero3; take zero2 or ddp"
+            )
+    require_extra("deepspeed", "deepspeed", f"engine.strategy {engine.strategy}")
+
+
+def zero_settings(recipe: Recipe, world_size: int) -> dict[str, Any]:
+    """DeepSpeed's settings for a recipe on so many processes."""
+    engine, training = recipe.engine, recipe.training
+    micro, steps = engine.accumulation(training.batch_size, world_size)
+    zero: dict[str, Any] = {
+        "stage": engine.stage,
+        "contiguous_gradients": True,
+        "overlap_comm": engine.resolve_device() == "cuda",
+        "reduce_bucket_size": engine.bucket_size,
+        "allgather_bucket_size": engine.bucket_size,
+    }
+    host = {"device": "cpu", "pin_memory": engine.resolve_device() == "cuda"}
+    if engine.offload != "none":
+        zero["offload_optimizer"] = host
+    if engine.offload == "all":
+        zero["offload_param"] = host
+    if engine.stage == 3:
+        zero["stage3_prefetch_bucket_size"] = engine.bucket_size
+        zero["stage3_max_live_parameters"] = 10 * engine.bucket_size
+        zero["stage3_max_reuse_distance"] = 10 * engine.bucket_size
+    settings: dict[str, Any] = {
+        "train_batch_size": training.batch_size,
+        "train_micro_batch_size_per_gpu": micro,
+        "gradient_accumulation_steps": steps,
+        "gradient_clipping": training.max_grad_norm,
+        "zero_optimization": zero,
+        "zero_allow_untested_optimizer": True,
+        # torch's AdamW on the host too: DeepSpeed's own for that is compiled at first use
+        "zero_force_ds_cpu_optimizer": False,
+        "steps_per_print": 1 << 40,
+        "wall_clock_breakdown": False,
+    }
+    if engine.precision == "bf16":
+        settings["torch_autocast"] = {"enabled": True, "dtype": "bfloat16"}
+    return settings
+
+
+def ready_process(device: str) -> None:
+    """What DeepSpeed looks for around a process, set where a launcher has not: ranks, and an address to meet at.
+
+    Without it DeepSpeed asks for MPI. device: `cpu` or `cuda`.
+    """
+    os.environ.setdefault("DS_ACCELERATOR", device)
+    # accelerate's launcher says `--cpu` by it, and accelerate then trains by DDP without a word
+    os.environ.pop("ACCELERATE_USE_CPU", None)
+    if device == "cpu":
+        _without_compiling()
+    if "RANK" in os.environ:
+        return
+    alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"}
+    os.environ.update(alone, MASTER_ADDR="127.0.0.1", MASTER_PORT=str(_free_port()))
+
+
+def _without_compiling() -> None:
+    """Leave out the kernel by which processes of one CPU share memory: gloo does without it, and at a first start it is compiled
+    for half a minute, for which a lock file that a killed run has left makes every later one wait for ever."""
+    from deepspeed.accelerator import get_accelerator
+    from deepspeed.ops import __compatible_ops__ as compatible
+
+    builder = get_accelerator().create_op_builder("ShareMemCommBuilder")
+    if builder is not None:
+        compatible[builder.NAME] = False
+
+
+def _free_port() -> int:
+    with closing(socket.socket()) as listening:
+        listening.bind(("127.0.0.1", 0))
+        return int(listening.getsockname()[1])

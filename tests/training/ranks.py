@@ -1,0 +1,92 @@
+"""Several runs, one after the other, on several processes: `torchrun ... -m tests.training.ranks JOBS`.
+
+Starting a process and importing everything takes longer than a tiny run, so the runs of a matrix share their processes. JOBS is a
+JSON list of [recipe file, output folder, {stop: step at which to ask the run to stop, chunk: logits that are held at once}].
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from latentthought.config import write_yaml
+from latentthought.recipe import Recipe
+
+Job = tuple[Recipe, Path, dict[str, Any]]
+
+
+def run_on(processes: int, jobs: Sequence[Job], folder: Path, timeout: int = 500) -> str:
+    """Train all jobs on so many processes, resuming what is there; what they printed. Fails with it when one of them fails."""
+    folder.mkdir(exist_ok=True)
+    listed = []
+    for number, (recipe, output, options) in enumerate(jobs):
+        path = folder / f"{number}.yaml"
+        write_yaml(path, recipe.dump())
+        listed.append([str(path), str(output), options])
+    (folder / "jobs.json").write_text(json.dumps(listed), encoding="utf-8")
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    done = subprocess.run(
+        [sys.executable, *launcher, "-m", "tests.training.ranks", str(folder / "jobs.json")],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
+    return done.stdout + done.stderr
+
+
+def main(path: str) -> None:
+    """Every process of a launcher runs this."""
+    from accelerate.state import AcceleratorState, GradientState
+    from transformers import TrainerCallback
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+    from latentthought.config import read_yaml
+    from latentthought.errors import Preempted
+    from latentthought.model import scoring
+    from latentthought.objective import chunks
+    from latentthought.training.progress import Silent
+    from latentthought.training.run import train
+
+    class Asked(TrainerCallback):
+        """Asks the run to stop, as a signal would."""
+
+        def __init__(self, step: int) -> None:
+            self.step = step
+
+        def on_step_begin(self, args: Any, state: Any, control: Any, **unused: Any) -> None:
+            if state.global_step == self.step - 1:
+                import os
+                import signal
+
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    for recipe, output, options in json.loads(Path(path).read_text(encoding="utf-8")):
+        # accelerate's state is for one run a process
+        AcceleratorState._reset_state(reset_partial_state=False)
+        GradientState._reset_state()
+        unset_hf_deepspeed_config()
+        for module in (scoring, chunks):
+            module.CHUNK_ELEMENTS = options.get("chunk", 1 << 24)
+        asked = (Asked(options["stop"]),) if "stop" in options else ()
+        try:
+            train(
+                Recipe.parse(read_yaml(Path(recipe)), recipe),
+                output,
+                resume=Path(output).is_dir(),
+                progress=Silent(),
+                callbacks=asked,
+            )
+        except Preempted:
+            if not asked:
+                raise
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,221 @@
+"""ZeRO trains what one process trains, whatever is spread over the processes, and its checkpoints go on anywhere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from latentthought.config import merge, write_yaml
+from latentthought.errors import ConfigError
+from latentthought.recipe import Recipe, load_recipe
+from latentthought.training.engine import EngineConfig
+from latentthought.training.progress import Silent
+from latentthought.training.run import train
+from latentthought.training.zero import zero_settings
+from tests.training.ranks import Job, run_on
+
+pytest.importorskip("deepspeed")
+
+STRATEGIES = ("ddp", "zero1", "zero2", "zero3")
+TEACHER = {"scratch": {"architecture": "llama", "layers": 3, "width": 24, "heads": 2}}
+TAUGHT = {
+    "teacher": TEACHER,
+    "objective": [
+        {"term": "ce"},
+        {"term": "kl", "weight": 0.3},
+        {"term": "hidden", "target": "teacher", "alignment": "step_ends", "projector": {"kind": "linear"}},
+    ],
+}
+LORA = {"model": {"lora": {"r": 4, "alpha": 8}}}
+STUDENTS: dict[str, dict[str, Any]] = {"full": {}, "lora": LORA}
+TEACHERS: dict[str, dict[str, Any]] = {"alone": {}, "live": TAUGHT}
+
+
+@pytest.fixture
+def tiny(make_recipe: Callable[..., Recipe]) -> Callable[..., Recipe]:
+    """Ten steps through all stages, without dropout, whose masks differ from rank to rank; rows of one and of two thoughts."""
+
+    def made(*changes: dict[str, Any]) -> Recipe:
+        values: dict[str, Any] = {
+            "model": {"scratch": {"architecture": "llama", "layers": 2}, "thought": {"scale": "rms"}},
+            "curriculum": {"each": {"steps": 4}, "reset_optimizer": False},
+            "training": {"max_steps": 10, "log_every": 1, "save_every": 6, "weight_decay": 0.1},
+            "engine": {"micro_batch_size": 2},
+        }
+        for change in changes:
+            values = merge(values, change)
+        return make_recipe(**values)
+
+    return made
+
+
+def losses(run: Path) -> list[float]:
+    return [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    found = load_file(run / "model" / "model.safetensors")
+    if (run / "companions.safetensors").is_file():
+        found.update(load_file(run / "companions.safetensors"))
+    return found
+
+
+def assert_same_run(run: Path, reference: Path, tolerance: float = 1e-5) -> None:
+    """The same losses, final weights and projectors, up to the order of sums."""
+    assert losses(run) == pytest.approx(losses(reference), abs=tolerance)
+    mine, theirs = weights(run), weights(reference)
+    assert mine.keys() == theirs.keys()
+    for name, tensor in theirs.items():
+        # Adam divides by the size of a gradient, however small, so single weights may differ by more than the loss does
+        assert torch.allclose(mine[name], tensor, atol=1e-4), (run.name, name)
+
+
+@pytest.mark.slow
+def test_strategies_train_what_one_process_trains(tiny: Callable[..., Recipe], tmp_path: Path) -> None:
+    """Pairs of strategy, student and teacher; `test_matrix` has them all."""
+    chosen = [
+        ("ddp", "lora", "live"),
+        ("zero1", "full", "live"),
+        ("zero2", "lora", "alone"),
+        ("zero2", "full", "live"),
+        ("zero3", "full", "alone"),
+        ("zero3", "lora", "live"),
+    ]
+    check_matrix(tiny, tmp_path, chosen)
+
+
+@pytest.mark.slow
+def test_every_rank_makes_every_call(tiny: Callable[..., Recipe], tmp_path: Path) -> None:
+    """Heads in chunks of two positions, of which the ranks have different numbers, down to none; new token rows of a base; every
+    pass recomputed. A rank that leaves a call out would let the other wait for ever."""
+    train(tiny({"training": {"max_steps": 1}}), tmp_path / "base", progress=Silent())
+    student = {"model": {"scratch": None, "base": str(tmp_path / "base"), "thought": {"end_token": "<x>"}}}
+    single = {"training": {"batch_size": 2, "group_by_length": False}, "engine": {"micro_batch_size": 1}}
+    recipe = tiny(TAUGHT, LORA, student, single, {"engine": {"gradient_checkpointing": True}})
+    train(recipe, tmp_path / "one", progress=Silent())
+    spread = tiny(
+        TAUGHT, LORA, student, single, {"engine": {"strategy": "zero3", "gradient_checkpointing": True}}
+    )
+    run_on(2, [(spread, tmp_path / "two", {"chunk": 2 * 24})], tmp_path / "jobs")
+    assert_same_run(tmp_path / "two", tmp_path / "one")
+
+
+@pytest.mark.full
+def test_matrix(tiny: Callable[..., Recipe], tmp_path: Path) -> None:
+    check_matrix(
+        tiny,
+        tmp_path,
+        [(s, student, teacher) for s in STRATEGIES for student in STUDENTS for teacher in TEACHERS],
+    )
+
+
+def check_matrix(tiny: Callable[..., Recipe], folder: Path, chosen: list[tuple[str, str, str]]) -> None:
+    jobs: list[Job] = []
+    for strategy, student, teacher in chosen:
+        parts = (STUDENTS[student], TEACHERS[teacher])
+        reference = folder / f"one-{student}-{teacher}"
+        if not reference.exists():
+            train(tiny(*parts), reference, progress=Silent())
+        recipe = tiny(*parts, {"engine": {"strategy": strategy}})
+        jobs.append((recipe, folder / f"{strategy}-{student}-{teacher}", {}))
+    run_on(2, jobs, folder / "jobs")
+    for strategy, student, teacher in chosen:
+        assert_same_run(folder / f"{strategy}-{student}-{teacher}", folder / f"one-{student}-{teacher}")
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_under_other_engines(tiny: Callable[..., Recipe], tmp_path: Path) -> None:
+    """Stopped at step 5 on two processes, finished on one, and the other way round, by any strategy: as if never stopped."""
+    train(tiny(TAUGHT), tmp_path / "whole", progress=Silent())
+    names = {name: tiny(TAUGHT, {"engine": {"strategy": name}}) for name in STRATEGIES}
+    run_on(2, [(names[s], tmp_path / f"two-{s}", {"stop": 5}) for s in STRATEGIES], tmp_path / "first")
+    run_on(1, [(names[s], tmp_path / f"one-{s}", {"stop": 5}) for s in STRATEGIES], tmp_path / "second")
+    for place in ("two", "one"):
+        for strategy in STRATEGIES:
+            assert len(losses(tmp_path / f"{place}-{strategy}")) == 5
+            checkpoint = tmp_path / f"{place}-{strategy}" / "checkpoint-5"
+            assert not [path for path in checkpoint.iterdir() if path.suffix in (".pt", ".bin", ".pkl")]
+            with safe_open(checkpoint / "optimizer.safetensors", framework="pt") as file:
+                assert any(key.endswith(":exp_avg_sq") for key in file.keys())  # noqa: SIM118
+    run_on(1, [(names[s], tmp_path / f"two-{s}", {}) for s in STRATEGIES], tmp_path / "third")
+    run_on(2, [(names[s], tmp_path / f"one-{s}", {}) for s in STRATEGIES], tmp_path / "fourth")
+    for place in ("two", "one"):
+        for strategy in STRATEGIES:
+            assert_same_run(tmp_path / f"{place}-{strategy}", tmp_path / "whole")
+
+
+def test_settings_follow_from_the_recipe(tiny: Callable[..., Recipe]) -> None:
+    recipe = tiny({"engine": {"strategy": "zero3", "offload": "all", "precision": "bf16"}})
+    made = zero_settings(recipe, 2)
+    assert made["train_batch_size"] == 8
+    assert made["train_micro_batch_size_per_gpu"] * made["gradient_accumulation_steps"] * 2 == 8
+    assert made["gradient_clipping"] == recipe.training.max_grad_norm
+    assert made["zero_optimization"]["stage"] == 3
+    assert made["zero_optimization"]["offload_param"] == made["zero_optimization"]["offload_optimizer"]
+    assert made["torch_autocast"] == {"enabled": True, "dtype": "bfloat16"}
+    assert "bf16" not in made  # which would turn the weights themselves to bf16
+    assert "torch_autocast" not in zero_settings(tiny({"engine": "zero2"}), 1)
+
+
+def test_the_engine_may_change_on_a_resume_but_not_its_precision(tiny: Callable[..., Recipe]) -> None:
+    here, there = (
+        tiny(),
+        tiny({"engine": {"strategy": "zero2", "micro_batch_size": 1, "offload": "optimizer"}}),
+    )
+    assert there.differences(here) == []
+    assert tiny({"engine": {"precision": "bf16"}}).differences(here) == [
+        "engine.precision ('fp32' -> 'bf16')"
+    ]
+
+
+def test_the_strategy_alone_stands_for_an_engine(tiny: Callable[..., Recipe], tmp_path: Path) -> None:
+    assert tiny({"engine": "zero1"}).engine == EngineConfig(strategy="zero1")
+    write_yaml(tmp_path / "r.yaml", tiny().dump())
+    read = load_recipe(tmp_path / "r.yaml", ["engine=zero3"])
+    assert read.engine == tiny().engine.replace(strategy="zero3")  # the other settings stay
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"engine": {"strategy": "zero4"}}, r"engine.strategy: .*'zero4'.*zero3"),
+        (
+            {"engine": {"offload": "optimizer"}},
+            r"offload optimizer goes with zero1, zero2 and zero3, not with ddp",
+        ),
+        ({"engine": {"strategy": "zero2", "offload": "all"}}, r"allowed for it: none, optimizer"),
+        ({"engine": {"strategy": "zero1", "precision": "fp16"}}, r"allowed for zero1: fp32, bf16"),
+    ],
+)
+def test_engines_that_do_not_hold(tiny: Callable[..., Recipe], changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        tiny(changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"training": {"optimizer": "adafactor"}},
+            "adafactor needs whole tensors.*allowed for it: adamw, sgd",
+        ),
+        ({"training": {"gradient_norms": 5}}, "gradient_norms: .*allowed for zero3: 0"),
+        (
+            {"model": {"lora": {"r": 2, "quantize": "4bit"}}},
+            "4bit weights cannot be spread by zero3; take zero2 or ddp",
+        ),
+    ],
+)
+def test_what_zero_cannot_do_is_said_before_anything_is_made(
+    tiny: Callable[..., Recipe], tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        train(tiny(changes, {"engine": {"strategy": "zero3"}}), tmp_path / "run", progress=Silent())
+    assert not (tmp_path / "run").exists()
