@@ -37,6 +37,7 @@ _BESIDE = frozenset(
     {"_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype", "use_cache"}
     | {"bos_token_id", "eos_token_id", "pad_token_id", "prompt_format"}
     | {"base", "base_model_name_or_path", "peft_version", "inference_mode"}
+    | {"thoughts", "fill", "mix_ratio"}  # what `generate` does unless told otherwise
 )
 
 

@@ -28,7 +28,7 @@ from latentthought.training.folder import ADAPTER_FOLDER, MODEL_FOLDER, RECIPE_F
 from latentthought.training.monitor import METRICS_FILE, MetricsFile
 from latentthought.training.preparation import Prepared, prepare
 from latentthought.training.progress import Progress, Silent, make_progress
-from latentthought.training.zero import check_zero, ready_process, zero_settings
+from latentthought.training.zero import check_zero, zero_process, zero_settings
 
 if TYPE_CHECKING:
     from latentthought.recipe import Recipe
@@ -92,7 +92,7 @@ def train(
             return RunResult(output, output / MODEL_FOLDER, metrics.get("step", 0), 0.0, metrics)
         shown = (progress or make_progress()) if first else Silent()
         try:
-            with _stop_on_signals() as stop:
+            with _stop_on_signals() as stop, zero_process(recipe):
                 return _train(recipe, output, smoke, scorer, shown, callbacks, stop)
         finally:
             shown.close()
@@ -153,8 +153,6 @@ def _make_trainer(
         torch.set_num_threads(recipe.engine.threads)
     engine = recipe.engine.arguments(recipe.training.batch_size, process_count())
     zero = zero_settings(recipe, process_count()) if recipe.engine.stage else None
-    if zero is not None:
-        ready_process(recipe.engine.resolve_device())
     trainer = LatentThoughtTrainer(
         prepared.model,
         arguments(recipe.training, engine, output, recipe.seed, prepared.plan.longest, zero),

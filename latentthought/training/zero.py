@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import os
 import socket
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from latentthought.errors import ConfigError, require_extra
@@ -81,20 +82,46 @@ def zero_settings(recipe: Recipe, world_size: int) -> dict[str, Any]:
     return settings
 
 
-def ready_process(device: str) -> None:
-    """What DeepSpeed looks for around a process, set where a launcher has not: ranks, and an address to meet at.
+@contextmanager
+def zero_process(recipe: Recipe) -> Iterator[None]:
+    """What DeepSpeed looks for around a process, for as long as a run by ZeRO takes; nothing for another strategy.
 
-    Without it DeepSpeed asks for MPI. device: `cpu` or `cuda`.
+    Ranks, and an address to meet at, where a launcher has not set them: without these DeepSpeed asks for MPI. Afterwards the
+    process is as it was, and may train by another engine.
     """
+    if not recipe.engine.stage:
+        yield
+        return
+    device, before = recipe.engine.resolve_device(), dict(os.environ)
     os.environ.setdefault("DS_ACCELERATOR", device)
     # accelerate's launcher says `--cpu` by it, and accelerate then trains by DDP without a word
     os.environ.pop("ACCELERATE_USE_CPU", None)
     if device == "cpu":
         _without_compiling()
-    if "RANK" in os.environ:
-        return
-    alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"}
-    os.environ.update(alone, MASTER_ADDR="127.0.0.1", MASTER_PORT=str(_free_port()))
+    alone = "RANK" not in os.environ
+    if alone:
+        os.environ.update({"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"})
+        os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(_free_port()))
+    _forget_engine(alone)
+    try:
+        yield
+    finally:
+        # the group of one stays: DeepSpeed keeps it in many places, and a second run is to find it there
+        _forget_engine(alone)
+        for name in [name for name in os.environ if name not in before]:
+            del os.environ[name]
+        os.environ.update(before)
+
+
+def _forget_engine(alone: bool) -> None:
+    """Let go of what transformers and accelerate keep of an engine for the whole process: they take one, and never another."""
+    from accelerate.state import AcceleratorState, GradientState
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+    # processes that a launcher has started stay in their group
+    AcceleratorState._reset_state(reset_partial_state=alone)
+    GradientState._reset_state()
+    unset_hf_deepspeed_config()
 
 
 def _without_compiling() -> None:

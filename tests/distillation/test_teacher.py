@@ -239,6 +239,8 @@ def test_the_same_weights_under_other_settings_are_another_teacher(folder: Path,
     assert with_base(rope_parameters={"rope_type": "default", "rope_theta": 500.0}) != before
     model = Teacher.load(TeacherConfig(model=str(folder), device="cpu")).model
     whole = tensors_fingerprint(model)
+    model.set_thought(thoughts=5, fill="pause", mix_ratio=0.5)  # what it does when it generates
+    assert tensors_fingerprint(model) == whole
     model.config.text_config.rms_norm_eps = 0.1
     assert tensors_fingerprint(model) != whole
 

@@ -45,7 +45,6 @@ def main(path: str) -> None:
     """Every process of a launcher runs this."""
     from accelerate.state import AcceleratorState, GradientState
     from transformers import TrainerCallback
-    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
     from latentthought.config import read_yaml
     from latentthought.errors import Preempted
@@ -71,7 +70,6 @@ def main(path: str) -> None:
         # accelerate's state is for one run a process
         AcceleratorState._reset_state(reset_partial_state=False)
         GradientState._reset_state()
-        unset_hf_deepspeed_config()
         for module in (scoring, chunks):
             module.CHUNK_ELEMENTS = options.get("chunk", 1 << 24)
         asked = (Asked(options["stop"]),) if "stop" in options else ()

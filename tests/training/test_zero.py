@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from latentthought.cli.states import extract
 from latentthought.config import merge, write_yaml
 from latentthought.errors import ConfigError
+from latentthought.processes import ALONE
 from latentthought.recipe import Recipe, load_recipe
 from latentthought.training.engine import EngineConfig
 from latentthought.training.progress import Silent
@@ -25,17 +28,11 @@ pytest.importorskip("deepspeed")
 
 STRATEGIES = ("ddp", "zero1", "zero2", "zero3")
 TEACHER = {"scratch": {"architecture": "llama", "layers": 3, "width": 24, "heads": 2}}
-TAUGHT = {
-    "teacher": TEACHER,
-    "objective": [
-        {"term": "ce"},
-        {"term": "kl", "weight": 0.3},
-        {"term": "hidden", "target": "teacher", "alignment": "step_ends", "projector": {"kind": "linear"}},
-    ],
-}
+STATES = {"term": "hidden", "target": "teacher", "alignment": "step_ends", "projector": {"kind": "linear"}}
+TAUGHT = {"teacher": TEACHER, "objective": [{"term": "ce"}, {"term": "kl", "weight": 0.3}, STATES]}
 LORA = {"model": {"lora": {"r": 4, "alpha": 8}}}
 STUDENTS: dict[str, dict[str, Any]] = {"full": {}, "lora": LORA}
-TEACHERS: dict[str, dict[str, Any]] = {"alone": {}, "live": TAUGHT}
+TEACHERS = ("alone", "live", "cached")
 
 
 @pytest.fixture
@@ -82,13 +79,23 @@ def test_strategies_train_what_one_process_trains(tiny: Callable[..., Recipe], t
     """Pairs of strategy, student and teacher; `test_matrix` has them all."""
     chosen = [
         ("ddp", "lora", "live"),
-        ("zero1", "full", "live"),
+        ("zero1", "full", "cached"),
         ("zero2", "lora", "alone"),
         ("zero2", "full", "live"),
         ("zero3", "full", "alone"),
         ("zero3", "lora", "live"),
+        ("zero3", "full", "cached"),
     ]
     check_matrix(tiny, tmp_path, chosen)
+
+
+def test_a_process_may_train_by_one_engine_after_another(tiny: Callable[..., Recipe], tmp_path: Path) -> None:
+    """transformers and accelerate keep an engine for the whole process; we do not."""
+    for number, strategy in enumerate(("ddp", "zero3", "ddp", "zero2")):
+        surroundings = dict(os.environ)
+        train(tiny({"engine": {"strategy": strategy}}), tmp_path / str(number), progress=Silent())
+        assert strategy == "ddp" or dict(os.environ) == surroundings
+        assert_same_run(tmp_path / str(number), tmp_path / "0")
 
 
 @pytest.mark.slow
@@ -117,9 +124,16 @@ def test_matrix(tiny: Callable[..., Recipe], tmp_path: Path) -> None:
 
 
 def check_matrix(tiny: Callable[..., Recipe], folder: Path, chosen: list[tuple[str, str, str]]) -> None:
+    states = {**TEACHER, "cache": {"path": str(folder / "states"), "codec": "fp32"}}
+    teachers: dict[str, dict[str, Any]] = {
+        "alone": {},
+        "live": TAUGHT,
+        "cached": {"teacher": states, "objective": [{"term": "ce"}, STATES]},
+    }
+    extract(tiny(teachers["cached"]), folder / "states", ALONE, shown=False)
     jobs: list[Job] = []
     for strategy, student, teacher in chosen:
-        parts = (STUDENTS[student], TEACHERS[teacher])
+        parts = (STUDENTS[student], teachers[teacher])
         reference = folder / f"one-{student}-{teacher}"
         if not reference.exists():
             train(tiny(*parts), reference, progress=Silent())
@@ -135,20 +149,23 @@ def test_a_run_goes_on_under_other_engines(tiny: Callable[..., Recipe], tmp_path
     """Stopped at step 5 on two processes, finished on one, and the other way round, by any strategy: as if never stopped."""
     train(tiny(TAUGHT), tmp_path / "whole", progress=Silent())
     names = {name: tiny(TAUGHT, {"engine": {"strategy": name}}) for name in STRATEGIES}
-    run_on(2, [(names[s], tmp_path / f"two-{s}", {"stop": 5}) for s in STRATEGIES], tmp_path / "first")
-    run_on(1, [(names[s], tmp_path / f"one-{s}", {"stop": 5}) for s in STRATEGIES], tmp_path / "second")
-    for place in ("two", "one"):
-        for strategy in STRATEGIES:
-            assert len(losses(tmp_path / f"{place}-{strategy}")) == 5
-            checkpoint = tmp_path / f"{place}-{strategy}" / "checkpoint-5"
-            assert not [path for path in checkpoint.iterdir() if path.suffix in (".pt", ".bin", ".pkl")]
-            with safe_open(checkpoint / "optimizer.safetensors", framework="pt") as file:
-                assert any(key.endswith(":exp_avg_sq") for key in file.keys())  # noqa: SIM118
-    run_on(1, [(names[s], tmp_path / f"two-{s}", {}) for s in STRATEGIES], tmp_path / "third")
-    run_on(2, [(names[s], tmp_path / f"one-{s}", {}) for s in STRATEGIES], tmp_path / "fourth")
-    for place in ("two", "one"):
-        for strategy in STRATEGIES:
-            assert_same_run(tmp_path / f"{place}-{strategy}", tmp_path / "whole")
+
+    def jobs(first: int, **options: Any) -> list[Job]:
+        """Runs that begin on `first` processes."""
+        return [(recipe, tmp_path / f"{first}-{name}", options) for name, recipe in names.items()]
+
+    run_on(2, jobs(2, stop=5), tmp_path / "begun-2")
+    run_on(1, [*jobs(1, stop=5), *jobs(2)], tmp_path / "begun-1")
+    for name in names:
+        assert len(losses(tmp_path / f"1-{name}")) == 5
+        checkpoint = tmp_path / f"1-{name}" / "checkpoint-5"
+        assert not [path for path in checkpoint.iterdir() if path.suffix in (".pt", ".bin", ".pkl")]
+        with safe_open(checkpoint / "optimizer.safetensors", framework="pt") as file:
+            assert any(key.endswith(":exp_avg_sq") for key in file.keys())  # noqa: SIM118
+    run_on(2, jobs(1), tmp_path / "ended-2")
+    for first in (1, 2):
+        for name in names:
+            assert_same_run(tmp_path / f"{first}-{name}", tmp_path / "whole")
 
 
 def test_settings_follow_from_the_recipe(tiny: Callable[..., Recipe]) -> None:
