@@ -73,6 +73,10 @@ class Run:
     seconds: float
     curve: dict[int, float]
 
+    def at(self, step: int) -> float:
+        """Share of the validation rows that were right after a step; what a run that has ended before it ended with."""
+        return next(value for known, value in sorted(self.curve.items(), reverse=True) if known <= step)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     chosen = _parser().parse_args(arguments)
@@ -91,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for seed in seeds
         if (not chosen.arms or arm in chosen.arms) and (run := _finished(_result(name, seed, folder)))
     ]
-    found = table(runs, chosen.steps)
+    found = table(runs, chosen.steps, chosen.at)
     print(found)
     if chosen.write_docs:
         write_block(DOCUMENT, f"gain {chosen.task}", found)
@@ -183,12 +187,14 @@ def _score(task: Task, run: Path) -> float:
     return results.accuracy.value if task.measure == "accuracy" else results.metrics[task.measure].value
 
 
-def table(runs: Sequence[Run], steps: int) -> str:
-    """One line an arm, in Markdown."""
+def table(runs: Sequence[Run], steps: int, at: int | None = None) -> str:
+    """One line an arm, in Markdown. at: a step at which the validation rows were scored, which gets columns of its own."""
     arms = list(dict.fromkeys(run.arm for run in runs))
+    between = "" if at is None else f" validation at step {at:,}, each seed | mean (95 %) |"
+    after = f" score after {steps:,} steps, each seed | mean (95 %) |"
     lines = [
-        f"| arm | steps to {GOAL:.0%}, each seed | mean (95 %) | score after {steps:,} steps, each seed | mean (95 %) | s |",
-        "| --- | --- | ---: | --- | ---: | ---: |",
+        f"| arm | steps to {GOAL:.0%}, each seed | mean (95 %) |{between}{after} s |",
+        f"| --- | --- | ---: |{'' if at is None else ' --- | ---: |'} --- | ---: | ---: |",
     ]
     for arm in arms:
         own = [run for run in runs if run.arm == arm]
@@ -196,13 +202,17 @@ def table(runs: Sequence[Run], steps: int) -> str:
         shown = ", ".join("never" if step is None else f"{step:,}" for step in reached)
         known = [float(step) for step in reached if step is not None]
         steps_mean = interval(known, 0) if len(known) == len(own) else "none"
-        scores = [100 * run.score for run in own]
-        each = ", ".join(f"{score:.1f}" for score in scores)
+        between = "" if at is None else f" {_shares([run.at(at) for run in own])} |"
         seconds = mean(run.seconds for run in own)
         lines.append(
-            f"| {arm} | {shown} | {steps_mean} | {each} % | {interval(scores, 1)} % | {seconds:.0f} |"
+            f"| {arm} | {shown} | {steps_mean} |{between} {_shares([run.score for run in own])} | {seconds:.0f} |"
         )
     return "\n".join(lines)
+
+
+def _shares(values: Sequence[float]) -> str:
+    percent = [100 * value for value in values]
+    return f"{', '.join(f'{value:.1f}' for value in percent)} % | {interval(percent, 1)} %"
 
 
 def interval(values: Sequence[float], digits: int) -> str:
@@ -221,6 +231,7 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--steps", type=int, default=1000, metavar="N", help="steps of every run (1,000)")
     made.add_argument("--table", action="store_true", help="train nothing: the table of what has finished")
     made.add_argument("--write-docs", action="store_true", help="put the table into docs/distillation.md")
+    made.add_argument("--at", type=int, metavar="STEP", help="also show the validation rows of that step")
     made.add_argument("--arms", nargs="*", metavar="ARM", help="only these")
     made.add_argument(
         "--output", type=Path, default=Path("runs/gain"), metavar="DIR", help="where runs are kept"

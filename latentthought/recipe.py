@@ -102,6 +102,11 @@ def load_recipe(path_or_name: str | Path, overrides: Iterable[str] = (), smoke: 
             )
         values = merge(merge(values, smoke_changes(Recipe.parse(values, where))), extra)
         values = apply_overrides(values, overrides)
+        teacher = values.get("teacher") or {}
+        if any(text.startswith("teacher.model=") for text in overrides) and teacher.get("scratch"):
+            raise ConfigError(
+                f"teacher.model={teacher['model']}: a smoke run has a tiny teacher of its own making; leave it out"
+            )
         for part in ("each", "first", "last"):
             length = values["curriculum"][part]
             if isinstance(length, dict) and length.get("epochs") is not None:
@@ -186,6 +191,10 @@ def _with_parents(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         chain = " -> ".join(p.name for p in (*seen, resolved))
         raise ConfigError(f"{seen[0]}: extends goes in a circle: {chain}")
     values = read_yaml(path)
+    if isinstance(
+        values.get("engine"), str
+    ):  # a bare strategy, which leaves the parent's other settings as they are
+        values["engine"] = {"strategy": values["engine"]}
     parent = values.get("extends")
     if parent is None:
         return values

@@ -38,7 +38,10 @@ def show(recipe: Recipe, smoke: bool) -> None:
         terminal.print(Text(line))
     if recipe.engine.stage:
         settings = json.dumps(zero_settings(recipe, process_count()), indent=2)
-        terminal.print(Text(f"\nDeepSpeed's settings, {process_count()} processes\n{settings}"))
+        count = process_count()
+        terminal.print(
+            Text(f"\nDeepSpeed's settings for {count} process{'' if count == 1 else 'es'}\n{settings}")
+        )
     terminal.print()
     legend = Text("first row  ")
     for region, style in STYLES.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 
 
 def quiet() -> None:
@@ -20,6 +21,10 @@ def quiet() -> None:
     # deepspeed, which transformers imports to save a model, announces on standard output that there is no GPU; its own
     # import sets its logger's level anew, and leaves filters alone
     logging.getLogger("DeepSpeed").addFilter(_not_the_accelerator)
+    # deepspeed gathers by a name that torch is about to drop
+    warnings.filterwarnings("ignore", r"`torch\.distributed\..*is deprecated", FutureWarning)
+    # accelerate compares its own number of micro-batches, which Trainer never sets, with deepspeed's
+    logging.getLogger("accelerate.accelerator").addFilter(_not_the_accumulation)
     # the errors that follow say the same in one line
     logging.getLogger("transformers.modeling_utils").addFilter(_not_our_report)
     from transformers.utils import logging as transformers_logging
@@ -29,6 +34,10 @@ def quiet() -> None:
 
 def _not_the_accelerator(record: logging.LogRecord) -> bool:
     return not record.getMessage().startswith("Setting accelerator to CPU")
+
+
+def _not_the_accumulation(record: logging.LogRecord) -> bool:
+    return "Gradient accumulation steps mismatch" not in record.getMessage()
 
 
 def _not_our_report(record: logging.LogRecord) -> bool:

@@ -187,7 +187,10 @@ def _changed(folder: Path, recipe: Recipe) -> str:
     except (UserError, DamagedFileError):
         return f"it has no {RECIPE} that says for what"
     named = recipe.differences(stored)
-    return "; ".join(named) or "the teacher's weights, its tokenizer or the rows are no longer the same"
+    return (
+        "; ".join(named)
+        or "the teacher's weights, its config, its tokenizer or the rows are no longer the same"
+    )
 
 
 def write_origin(folder: Path, recipe: Recipe, smoke: bool) -> None:

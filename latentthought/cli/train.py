@@ -128,7 +128,7 @@ def _train(recipe: Any, output: Path, args: argparse.Namespace) -> None:
         )
     )
     print(f"model       {result.model}")
-    if recipe.evaluation.task is not None:
+    if recipe.evaluation.task not in (None, "file"):  # which has no rows of its own
         print(f"next        latentthought evaluate {output} --task {recipe.evaluation.task} --control all")
 
 

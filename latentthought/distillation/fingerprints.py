@@ -38,6 +38,7 @@ _BESIDE = frozenset(
     | {"bos_token_id", "eos_token_id", "pad_token_id", "prompt_format"}
     | {"base", "base_model_name_or_path", "peft_version", "inference_mode"}
     | {"thoughts", "fill", "mix_ratio"}  # what `generate` does unless told otherwise
+    | {"initializer_range", "attention_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop", "hidden_dropout"}
 )
 
 
@@ -54,7 +55,7 @@ def files_fingerprint(where: Path | str) -> str:
     with ThreadPoolExecutor(max_workers=4) as pool:
         lines = sorted(pool.map(_tensor_line, tensors))
     if base is None:
-        return _joined([*lines, _settings_line(read_config(where).to_diff_dict())])
+        return _joined([*lines, _settings_line(_config_settings(read_config(where)))])
     return _joined([*lines, _settings_line(adapter_settings(where)), f"onto {files_fingerprint(base)}"])
 
 
@@ -62,7 +63,7 @@ def tensors_fingerprint(model: PreTrainedModel) -> str:
     """SHA-256 over names, shapes, types and bytes of a model's parameters and saved buffers, and over its config."""
     import torch
 
-    digest = hashlib.sha256(_settings_line(model.config.to_diff_dict()).encode())
+    digest = hashlib.sha256(_settings_line(_config_settings(model.config)).encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
         # numpy knows no bf16, and every type is a row of bytes
@@ -104,6 +105,11 @@ def _tensor_line(tensor: SavedTensor) -> str:
             digest.update(part)
             left -= len(part)
     return f"{tensor.name} {tensor.dtype} {tensor.shape} {left} {digest.hexdigest()}"
+
+
+def _config_settings(config: Any) -> dict[str, Any]:
+    """What differs from the defaults of the family, so that a default that a later release adds changes nothing."""
+    return {"model": config.get_text_config().to_diff_dict(), "thought": getattr(config, "thought", None)}
 
 
 def _settings_line(settings: Any) -> str:

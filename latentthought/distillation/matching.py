@@ -21,6 +21,7 @@ from latentthought.data.curriculum import Curriculum
 from latentthought.data.encoding import FormatConfig
 from latentthought.data.example import Example
 from latentthought.distillation.cache.spec import (
+    ABSENT,
     CacheConfig,
     CacheSpec,
     TeacherIdentity,
@@ -237,7 +238,7 @@ def _facts(config: TeacherConfig, have: CacheSpec, pupil: Pupil) -> tuple[Teache
         weights = files_fingerprint(where) if first_on_machine() else have.teacher.weights
     except (MissingFileError, NotFoundError, HubUnreachableError):
         elsewhere = config.model == have.teacher.name or Path(config.model) == Path(have.teacher.name)
-        weights = have.teacher.weights if elsewhere else f"not found, of {config.model}"
+        weights = have.teacher.weights if elsewhere else ABSENT
         dtype = have.dtype if config.dtype == "auto" else config.dtype
         return TeacherFacts(config.model, weights, have.tokenizer, have.blocks, have.width, dtype), None
     blocks, width = int(saved.config.num_hidden_layers), int(saved.config.hidden_size)

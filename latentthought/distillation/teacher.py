@@ -29,7 +29,13 @@ from latentthought.distillation.fingerprints import files_fingerprint, tensors_f
 from latentthought.distillation.on_policy import OnPolicyConfig
 from latentthought.distillation.reader import Reader, whole_text
 from latentthought.distillation.responses import ResponsesConfig
-from latentthought.errors import ConfigError, MissingFileError, NotFoundError, UnsupportedError
+from latentthought.errors import (
+    ConfigError,
+    HubUnreachableError,
+    MissingFileError,
+    NotFoundError,
+    UnsupportedError,
+)
 from latentthought.model.scratch import ScratchConfig
 
 if TYPE_CHECKING:
@@ -194,7 +200,7 @@ class Teacher:
             where, _ = locate(config.model)
             check_memory(where, dtype, device)
             loaded = load_model(config.model, device, dtype, tokenizer)
-        except (MissingFileError, NotFoundError) as error:
+        except (MissingFileError, NotFoundError, HubUnreachableError) as error:
             hint = f"; train it first: latentthought train {config.recipe} --output {config.model}"
             raise type(error)(f"teacher.model: {error}{hint if config.recipe else ''}") from None
         return cls(loaded.model, loaded.tokenizer, config.name, where)

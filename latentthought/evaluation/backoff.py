@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from latentthought.errors import LatentThoughtError
 from latentthought.memory import is_out_of_memory
+from latentthought.model.sharding import sharded
 
 Row = TypeVar("Row")
 Made = TypeVar("Made")
@@ -58,6 +59,11 @@ class Backoff:
                 start += len(piece)
                 yield piece, made[0]
                 continue
+            if sharded():
+                raise LatentThoughtError(
+                    f"out of memory with {len(piece)} rows, and processes that share the weights take equal batches: lower "
+                    "evaluation.batch_size"
+                )
             if len(piece) == 1:
                 raise LatentThoughtError(
                     f"out of memory with a batch of one row ({tokens(piece[0])} prompt tokens); "

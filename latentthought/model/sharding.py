@@ -85,7 +85,10 @@ def whole_copies(tensors: Mapping[str, Tensor], keep: bool = True) -> dict[str, 
     for name, tensor in tensors.items():
         with whole([tensor]):
             if keep:
-                copies[name] = tensor.detach().cpu().contiguous().clone()
+                copy = tensor.detach().cpu().contiguous()
+                # what was whole for a while only is let go of; what lies on the host already must not change any more
+                shared = copy.data_ptr() == tensor.data_ptr()
+                copies[name] = copy.clone() if shared else copy
     return copies
 
 

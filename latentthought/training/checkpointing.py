@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import Trainer
 
+from latentthought.processes import StoppedElsewhere
 from latentthought.training import checkpoints
 from latentthought.training.optimization import set_rate_step
 from latentthought.training.optimizer_state import load_optimizer, save_optimizer
@@ -33,6 +38,7 @@ class CheckpointingTrainer(Trainer):
     data_fingerprint: str
     tokenizer: Any
     _saving_in: Path | None = None
+    _failure: Exception | None = None
 
     @property
     def latent_model(self) -> Any:
@@ -48,30 +54,51 @@ class CheckpointingTrainer(Trainer):
         with checkpoints.saving(run, step, owner, self.accelerator.wait_for_everyone) as folder:
             self._saving_in = folder.parent
             try:
-                super()._save_checkpoint(model, trial)
+                with self._writing():
+                    super()._save_checkpoint(model, trial)
                 state = {"data": self.data_fingerprint, **self.recorder.state()}
-                if owner:
-                    checkpoints.write_json(folder / RUN_STATE, state)
+                with self._writing():
+                    if owner:
+                        checkpoints.write_json(folder / RUN_STATE, state)
+                self._fail_together()
             finally:
-                self._saving_in = None
+                self._saving_in, self._failure = None, None
         if owner:
             checkpoints.prune(run, step, self.settings.keep_last)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Keeps what goes wrong on the disk of one of several processes until all have taken part in what takes all of them."""
+        try:
+            yield
+        except (OSError, SafetensorError, RuntimeError) as error:
+            if self.accelerator.num_processes == 1:
+                raise
+            self._failure = self._failure or error
+
+    def _fail_together(self) -> None:
+        if self.accelerator.num_processes == 1:
+            return
+        failed = torch.tensor(float(self._failure is not None), device=self.args.device)
+        if self.accelerator.reduce(failed, "sum") > 0:
+            raise self._failure or StoppedElsewhere(1)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Write weights, config and tokenizer. All ranks have to call it: weights may be spread over them."""
         folder, write = Path(output_dir or self.args.output_dir), self.args.should_save
-        if write:
-            folder.mkdir(parents=True, exist_ok=True)
-        checkpoints.save_weights(self.accelerator.unwrap_model(self.model), folder, write)
-        if not write:
-            return
-        self.latent_model.config.save_pretrained(folder)
-        if self.tokenizer is not None:
-            self.tokenizer.save_pretrained(folder)
+        with self._writing():
+            if write:
+                folder.mkdir(parents=True, exist_ok=True)
+            checkpoints.save_weights(self.accelerator.unwrap_model(self.model), folder, write)
+            if write:
+                self.latent_model.config.save_pretrained(folder)
+            if write and self.tokenizer is not None:
+                self.tokenizer.save_pretrained(folder)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         model = self.accelerator.unwrap_model(self.model)
-        save_optimizer(model, self.optimizer, Path(output_dir), self.args.should_save)
+        with self._writing():
+            save_optimizer(model, self.optimizer, Path(output_dir), self.args.should_save)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is None:

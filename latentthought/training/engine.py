@@ -8,7 +8,8 @@ for ZeRO too: float32 weights and their gradients take the 8 bytes that bf16 wei
 from __future__ import annotations
 
 import os
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -45,7 +46,12 @@ class EngineConfig(Config):
     @model_validator(mode="before")
     @classmethod
     def _bare(cls, value: Any) -> Any:
-        return {"strategy": value} if isinstance(value, str) else value
+        if isinstance(value, str):
+            return {"strategy": value}
+        if not isinstance(value, Mapping | EngineConfig):
+            allowed = ", ".join(get_args(Strategy))
+            raise ValueError(f"a strategy ({allowed}) or a mapping of settings, not {value!r}")
+        return value
 
     @model_validator(mode="after")
     def _holds(self) -> EngineConfig:

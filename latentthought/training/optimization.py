@@ -88,7 +88,7 @@ class TrainingConfig(Config):
 
 
 def set_rate_step(scheduler: LambdaLR, step: int) -> None:
-    """Put a scheduler, and the rates of its optimizer, where they are after `step` steps; it must not have stepped yet."""
+    """Put a scheduler, and the rates of its optimizer, where they are after `step` steps."""
     scheduler.last_epoch, scheduler._step_count = step, step + 1
     rates = [
         base * factor(step) for base, factor in zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True)

@@ -38,7 +38,7 @@ def save_optimizer(model: nn.Module, optimizer: Any, folder: Path, write: bool =
         for key, value in holder.states(parameter):
             if not write:
                 continue
-            if value.numel() == 1 and value.shape != parameter_shape(parameter):
+            if key == _STEP or value.dim() == 0 < parameter.dim():
                 numbers[f"{name}:{key}"] = float(value)
             else:
                 tensors[f"{name}:{key}"] = value.detach().cpu().contiguous()
@@ -49,7 +49,8 @@ def save_optimizer(model: nn.Module, optimizer: Any, folder: Path, write: bool =
 def load_optimizer(model: nn.Module, optimizer: Any, folder: Path) -> None:
     """Read back what `save_optimizer` wrote, by any engine on any number of processes.
 
-    Raises `DamagedFileError` for a file that does not read, or holds states of other parameters.
+    A parameter without states has not made a step yet. Raises `DamagedFileError` for a file that does not read, or that holds
+    states of parameters that the model does not train.
     """
     path = folder / FILE
     holder = _holder(optimizer)
@@ -150,12 +151,12 @@ class _Flat:
         shape = parameter_shape(parameter)
         for key in self._keys():
             piece = self.piece(parameter)
-            whole = torch.zeros(shape.numel(), device=self.flats()[0].device)
             if key == _STEP:
                 # one count for a whole partition
                 step = 0.0 if piece is None else float(self.optimizer.state[piece[0]].get(key, 0.0))
                 yield key, self._sum_or_most(torch.tensor(step), most=True)
                 continue
+            whole = torch.zeros(shape.numel(), device=self.flats()[0].device)
             if piece is not None and key in self.optimizer.state[piece[0]]:
                 flat, inside, outside = piece
                 own = self.optimizer.state[flat][key][inside]
@@ -177,7 +178,7 @@ class _Flat:
                 held[: len(part)] = part.to(held.device)
 
     def restored(self) -> None:
-        """After the last parameter: parameters that have skipped steps elsewhere share the count of their partition here."""
+        """After the last parameter: those that have skipped steps elsewhere share the one count of all here."""
         fused = any(group.get("fused") for group in self.optimizer.param_groups)
         for flat in self.flats():
             if self._step is not None and len(self.optimizer.state[flat]):

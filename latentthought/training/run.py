@@ -126,6 +126,8 @@ def _train(
     if checkpoint is not None and done >= prepared.plan.end:
         trainer.restore_weights(checkpoint)  # killed between the last checkpoint and the final model
     else:
+        if checkpoint is not None and trainer.is_world_process_zero():
+            write_yaml(output / RECIPE_FILE, recipe.dump())  # with the engine that it goes on with
         stop.trainer = trainer
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         stop.trainer = None
@@ -193,7 +195,6 @@ def _settle_recipe(recipe: Recipe, output: Path) -> None:
             f"--resume: the recipe differs from the one this run was started with ({path}): "
             + "; ".join(changed)
         )
-    write_yaml(path, recipe.dump())  # with the engine that it goes on with
 
 
 def _check_data(checkpoint: Path, fingerprint: str) -> None:

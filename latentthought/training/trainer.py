@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,7 +35,7 @@ from latentthought.training.arguments import settings_of
 from latentthought.training.checkpointing import CheckpointingTrainer, inside
 from latentthought.training.dataset import StageCollator, StagedDataset, seed_slot, staged
 from latentthought.training.flow import StepFlow
-from latentthought.training.optimization import TrainingConfig, split_groups
+from latentthought.training.optimization import TrainingConfig, set_rate_step, split_groups
 from latentthought.training.optimizer_state import clear_optimizer
 from latentthought.training.own_text import OwnText
 from latentthought.training.progress import Progress, Silent
@@ -125,7 +126,7 @@ class LatentThoughtTrainer(CheckpointingTrainer):
         self.teacher, self.teaching = teacher, teaching
         self.own_text: OwnText | None = None
         if on_policy is not None:
-            self.own_text = OwnText(on_policy, train_dataset, collate, self.accelerator.autocast)
+            self.own_text = OwnText(on_policy, train_dataset, collate, self._autocast)
         self.settings = settings
         self.scorer, self.validate_every, self.tokenizer = scorer, validate_every, tokenizer
         self.data_fingerprint = data_fingerprint
@@ -144,6 +145,13 @@ class LatentThoughtTrainer(CheckpointingTrainer):
         self._micro = 0
 
     lr_scheduler: Any
+
+    def _autocast(self) -> AbstractContextManager:
+        """The precision that a step computes in, also where it is DeepSpeed that sees to it."""
+        plugin = getattr(self.accelerator.state, "deepspeed_plugin", None)
+        if plugin is not None and "torch_autocast" in plugin.deepspeed_config:
+            return torch.autocast(self.args.device.type, torch.bfloat16)
+        return self.accelerator.autocast()
 
     # --- what a step is -----------------------------------------------------------------------------------------------
 
@@ -244,8 +252,10 @@ class LatentThoughtTrainer(CheckpointingTrainer):
         return self.lr_scheduler
 
     def begin_step(self, step: int) -> None:
-        """What happens before a step: a leg measures its scale target, and may forget the optimizer's moments."""
+        """Before a step: the rate is set, a leg measures its scale target, and may forget the optimizer's moments."""
         moment = self.plan.at(step)
+        # a step that the loss scale has skipped counts for the plan, and Trainer's schedule would lag behind it
+        set_rate_step(self.lr_scheduler, step)
         if moment.starts_leg:
             self.latent_model.measure_scale()
             self.recorder.start_leg()

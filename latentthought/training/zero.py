@@ -21,6 +21,13 @@ if TYPE_CHECKING:
 
 # optimizers whose step is a function of each number alone, so that a flat partition can stand for its tensors
 FLAT_OPTIMIZERS = ("adamw", "sgd")
+# parameters of fewer numbers (norms, biases) stay whole on every process under ZeRO-3
+PERSISTENT = 10_000
+
+# what a launcher tells a process, and what accelerate leaves behind in its surroundings
+_ALONE = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"}
+_ADDRESS = ("MASTER_ADDR", "MASTER_PORT")
+_ACCELERATES = ("ACCELERATE_USE_CPU", "ACCELERATE_USE_DEEPSPEED", "ACCELERATE_MIXED_PRECISION")
 
 
 def check_zero(recipe: Recipe) -> None:
@@ -34,6 +41,11 @@ def check_zero(recipe: Recipe) -> None:
             f"allowed for it: {', '.join(FLAT_OPTIMIZERS)}"
         )
     if engine.stage == 3:
+        if recipe.teacher is not None and recipe.teacher.on_policy is not None:
+            raise ConfigError(
+                "teacher.on_policy: rows think for different lengths while they write, and under zero3 every process has to make "
+                "every pass; take zero2 or ddp"
+            )
         if training.gradient_norms:
             raise ConfigError(
                 "training.gradient_norms: the gradient of a single term needs whole weights; allowed for zero3: 0"
@@ -42,6 +54,8 @@ def check_zero(recipe: Recipe) -> None:
             raise ConfigError(
                 f"model.lora.quantize: {recipe.model.lora.quantize} weights cannot be spread by zero3; take zero2 or ddp"
             )
+    # DeepSpeed settles on a device when it is imported
+    os.environ.setdefault("DS_ACCELERATOR", engine.resolve_device())
     require_extra("deepspeed", "deepspeed", f"engine.strategy {engine.strategy}")
 
 
@@ -62,6 +76,7 @@ def zero_settings(recipe: Recipe, world_size: int) -> dict[str, Any]:
     if engine.offload == "all":
         zero["offload_param"] = host
     if engine.stage == 3:
+        zero["stage3_param_persistence_threshold"] = PERSISTENT
         zero["stage3_prefetch_bucket_size"] = engine.bucket_size
         zero["stage3_max_live_parameters"] = 10 * engine.bucket_size
         zero["stage3_max_reuse_distance"] = 10 * engine.bucket_size
@@ -78,7 +93,12 @@ def zero_settings(recipe: Recipe, world_size: int) -> dict[str, Any]:
         "wall_clock_breakdown": False,
     }
     if engine.precision == "bf16":
-        settings["torch_autocast"] = {"enabled": True, "dtype": "bfloat16"}
+        # no modules whose gradients would be rounded on their way between the processes
+        settings["torch_autocast"] = {
+            "enabled": True,
+            "dtype": "bfloat16",
+            "lower_precision_safe_modules": [],
+        }
     return settings
 
 
@@ -92,25 +112,25 @@ def zero_process(recipe: Recipe) -> Iterator[None]:
     if not recipe.engine.stage:
         yield
         return
-    device, before = recipe.engine.resolve_device(), dict(os.environ)
-    os.environ.setdefault("DS_ACCELERATOR", device)
+    before = {name: os.environ.get(name) for name in (*_ALONE, *_ADDRESS, *_ACCELERATES)}
     # accelerate's launcher says `--cpu` by it, and accelerate then trains by DDP without a word
     os.environ.pop("ACCELERATE_USE_CPU", None)
-    if device == "cpu":
+    if recipe.engine.resolve_device() == "cpu":
         _without_compiling()
     alone = "RANK" not in os.environ
     if alone:
-        os.environ.update({"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"})
-        os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(_free_port()))
+        os.environ.update(_ALONE, MASTER_ADDR="127.0.0.1", MASTER_PORT=str(_free_port()))
     _forget_engine(alone)
     try:
         yield
     finally:
         # the group of one stays: DeepSpeed keeps it in many places, and a second run is to find it there
         _forget_engine(alone)
-        for name in [name for name in os.environ if name not in before]:
-            del os.environ[name]
-        os.environ.update(before)
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def _forget_engine(alone: bool) -> None:

@@ -284,7 +284,8 @@ def test_differences_name_what_a_recipe_lacks():
         format={"reads": "text", "template": {"question": "{question}\n", "step": "<<{step}>>"}},
     )
     assert differences(have, wanted) == [
-        "teacher: the cache was made by runs/teacher (weights abababababab), the recipe has gpt2 (weights 121212121212)",
+        "teacher: the cache was made by runs/teacher (weights and config abababababab), "
+        "the recipe has gpt2 (weights and config 121212121212)",
         "tokenizer: the cache has cdcdcdcdcdcd, the recipe 343434343434",
         "dtype: the cache has fp32, the recipe bf16",
         "width: the cache has 8, the recipe 16",

@@ -1,14 +1,19 @@
 """Several runs, one after the other, on several processes: `torchrun ... -m tests.training.ranks JOBS`.
 
 Starting a process and importing everything takes longer than a tiny run, so the runs of a matrix share their processes. JOBS is a
-JSON list of [recipe file, output folder, {stop: step at which to ask the run to stop, chunk: logits that are held at once}].
+JSON list of [recipe file, output folder, {stop: step at which to ask the run to stop, chunk: logits that are held at once,
+full: whether the first process finds its disk full when it writes the optimizer's states}].
 """
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import signal
 import subprocess
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -44,12 +49,14 @@ def run_on(processes: int, jobs: Sequence[Job], folder: Path, timeout: int = 500
 def main(path: str) -> None:
     """Every process of a launcher runs this."""
     from accelerate.state import AcceleratorState, GradientState
+    from safetensors.torch import save_file
     from transformers import TrainerCallback
 
     from latentthought.config import read_yaml
-    from latentthought.errors import Preempted
+    from latentthought.errors import LatentThoughtError, Preempted
     from latentthought.model import scoring
     from latentthought.objective import chunks
+    from latentthought.training import optimizer_state, zero
     from latentthought.training.progress import Silent
     from latentthought.training.run import train
 
@@ -61,17 +68,17 @@ def main(path: str) -> None:
 
         def on_step_begin(self, args: Any, state: Any, control: Any, **unused: Any) -> None:
             if state.global_step == self.step - 1:
-                import os
-                import signal
-
                 os.kill(os.getpid(), signal.SIGTERM)
 
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    zero.PERSISTENT = 0  # tiny weights too are dealt out, and brought together when they are needed
     for recipe, output, options in json.loads(Path(path).read_text(encoding="utf-8")):
         # accelerate's state is for one run a process
         AcceleratorState._reset_state(reset_partial_state=False)
         GradientState._reset_state()
         for module in (scoring, chunks):
             module.CHUNK_ELEMENTS = options.get("chunk", 1 << 24)
+        optimizer_state.save_file = _full_disk if options.get("full") else save_file
         asked = (Asked(options["stop"]),) if "stop" in options else ()
         try:
             train(
@@ -84,6 +91,14 @@ def main(path: str) -> None:
         except Preempted:
             if not asked:
                 raise
+        except LatentThoughtError as error:
+            if not options.get("full"):
+                raise
+            print(f"rank {os.environ['RANK']}: {error}")
+
+
+def _full_disk(*unused: Any, **unused_too: Any) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ from latentthought.config import Config
 from latentthought.objective.alignment import Rule
 
 SCHEMA_VERSION = 1
+# stands for the weights of a teacher that is not to be found
+ABSENT = "absent"
 
 Codec = Literal["fp32", "bf16", "fp8", "int8"]
 # a capture key: 0 = input of block 1, b = output of block b before the final norm, -1 = after the final norm
@@ -80,7 +82,7 @@ class CacheConfig(Config):
 
 
 class TeacherIdentity(Config):
-    """name: what the recipe calls the teacher; weights: fingerprint of its parameters."""
+    """name: what the recipe calls the teacher; weights: fingerprint of its parameters and config, `ABSENT` for none."""
 
     name: str
     weights: str
@@ -137,24 +139,29 @@ def differences(have: CacheSpec, wanted: CacheSpec) -> list[str]:
     own affair. Rows are compared one by one (`matching.changed_rows`).
     """
     found = []
-    if have.teacher.weights != wanted.teacher.weights:
+    ours, theirs = have.teacher, wanted.teacher
+    if theirs.weights == ABSENT:
         found.append(
-            f"teacher: the cache was made by {have.teacher.name} (weights {have.teacher.weights[:12]}), "
-            f"the recipe has {wanted.teacher.name} (weights {wanted.teacher.weights[:12]})"
+            f"teacher: the cache was made by {ours.name}, and there is no {theirs.name} (teacher.model)"
         )
-    for name, ours, theirs in (
+    elif ours.weights != theirs.weights:
+        found.append(
+            f"teacher: the cache was made by {ours.name} (weights and config {ours.weights[:12]}), "
+            f"the recipe has {theirs.name} (weights and config {theirs.weights[:12]})"
+        )
+    for name, held, needed in (
         ("tokenizer", have.tokenizer[:12], wanted.tokenizer[:12]),
         ("dtype", have.dtype, wanted.dtype),
         ("width", have.width, wanted.width),
         ("codec", have.codec, wanted.codec),
     ):
         if getattr(have, name) != getattr(wanted, name):
-            found.append(f"{name}: the cache has {ours}, the recipe {theirs}")
+            found.append(f"{name}: the cache has {held}, the recipe {needed}")
     found += _differing("format", have.format, wanted.format)
     for name in ("layers", "rules"):
-        ours, theirs = getattr(have, name), getattr(wanted, name)
-        if lacking := [str(item) for item in theirs if item not in ours]:
-            held = ", ".join(map(str, ours)) or "none"
+        kept, asked = getattr(have, name), getattr(wanted, name)
+        if lacking := [str(item) for item in asked if item not in kept]:
+            held = ", ".join(map(str, kept)) or "none"
             found.append(f"{name}: the recipe needs {', '.join(lacking)}, the cache has {held}")
     if wanted.logits is not None and have.logits != wanted.logits:
         found.append(f"logits: the cache has {_shown(have.logits)}, the recipe {_shown(wanted.logits)}")
