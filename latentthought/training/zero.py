@@ -121,6 +121,7 @@ def zero_process(recipe: Recipe) -> Iterator[None]:
     if alone:
         os.environ.update(_ALONE, MASTER_ADDR="127.0.0.1", MASTER_PORT=str(_free_port()))
     _forget_engine(alone)
+    _forget_lost_group()
     try:
         yield
     finally:
@@ -142,6 +143,18 @@ def _forget_engine(alone: bool) -> None:
     AcceleratorState._reset_state(reset_partial_state=alone)
     GradientState._reset_state()
     unset_hf_deepspeed_config()
+
+
+def _forget_lost_group() -> None:
+    """Where somebody has taken down the group that DeepSpeed keeps, let it make another one."""
+    import deepspeed.comm.comm as communication
+    import torch.distributed
+    from deepspeed.utils import groups
+
+    if not torch.distributed.is_initialized():
+        communication.cdb = None
+        for name in ("_WORLD_GROUP", "_ZERO_PARAM_INTRA_PARALLEL_GROUP", "_DATA_PARALLEL_GROUP"):
+            setattr(groups, name, None)
 
 
 def _without_compiling() -> None:

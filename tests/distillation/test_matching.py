@@ -155,7 +155,8 @@ def test_a_teacher_that_is_elsewhere_is_known_by_its_name(made: Teacher, tmp_pat
     values = {**config().dump(), "scratch": None}
     check(tmp_path, made, TeacherConfig.parse({**values, "model": "runs/big"}))
     with pytest.raises(
-        ConfigError, match=r"teacher: the cache was made by runs/big .*the recipe has runs/other"
+        ConfigError,
+        match=r"teacher: the cache was made by runs/big, and there is no runs/other \(teacher.model\)",
     ):
         check(tmp_path, made, TeacherConfig.parse({**values, "model": "runs/other"}))
 

@@ -402,7 +402,9 @@ def test_a_resumed_run_equals_one_that_was_not_interrupted(make, tmp_path: Path)
 @pytest.mark.parametrize("kind", ["latent", "enclosed", "soft"])
 def test_micro_batches_do_not_matter(make, tmp_path: Path, kind: str) -> None:
     for micro in (8, 1):
-        recipe = make(curriculum=KINDS[kind], training=GENTLE, engine={"micro_batch_size": micro})
+        # gradients have norms of 60 here, and a soft mix makes more of their rounding, by CPU
+        gentler = {"learning_rate": 0.1 * GENTLE["learning_rate"]}
+        recipe = make(curriculum=KINDS[kind], training=gentler, engine={"micro_batch_size": micro})
         train(recipe, tmp_path / str(micro), progress=Silent())
     one, other = (load_file(tmp_path / run / "model" / "model.safetensors") for run in ("8", "1"))
     for name, tensor in one.items():

@@ -292,7 +292,7 @@ def test_decoded_thoughts_are_what_the_head_says():
 )
 @pytest.mark.parametrize("in_step", [False, True])
 def test_policies_stop_each_row_where_it_would_stop_alone(policy, counts, in_step, monkeypatch):
-    monkeypatch.setattr("latentthought.model.generation._weights_are_shared", lambda: in_step)
+    monkeypatch.setattr("latentthought.model.generation.sharded", lambda: in_step)
     model = thinker(("gemma3_text", True, "eager"))
     ids, mask = prompts()
     output = model.generate(ids, mask, thoughts=policy, output_logits=True, **ASK)

@@ -192,10 +192,12 @@ def test_parts_that_zero3_has_spread_are_brought_together(tmp_path, monkeypatch)
                     parameter.ds_whole = parameter.data
                 parameter.data = torch.empty(0)
 
-    stand_in = ModuleType("deepspeed.zero")
+    name = "deepspeed.runtime.zero.partition_parameters"
+    stand_in = ModuleType(name)
     stand_in.GatheredParameters = GatheredParameters
-    monkeypatch.setitem(sys.modules, "deepspeed", ModuleType("deepspeed"))
-    monkeypatch.setitem(sys.modules, "deepspeed.zero", stand_in)
+    for parent in ("deepspeed", "deepspeed.runtime", "deepspeed.runtime.zero"):
+        monkeypatch.setitem(sys.modules, parent, ModuleType(parent))
+    monkeypatch.setitem(sys.modules, name, stand_in)
 
     def spread(model):
         for number, parameter in enumerate(model.companions.parameters()):
