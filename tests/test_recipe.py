@@ -151,6 +151,13 @@ def test_smoke_reads_a_recipe_that_only_the_overrides_complete(folder: Path) -> 
     assert recipe.data.path == "rows.jsonl"
 
 
+def test_a_smoke_run_takes_no_teacher_from_elsewhere() -> None:
+    with pytest.raises(
+        ConfigError, match=r"teacher.model=runs/big: a smoke run has a tiny teacher of its own"
+    ):
+        load_recipe("levels/feature", ["teacher.model=runs/big"], smoke=True)
+
+
 def test_an_unknown_term_is_named_with_its_nearest_match() -> None:
     with pytest.raises(ConfigError, match=r"objective\.0\.term: unknown term 'cee'\. Did you mean ce\?"):
         load_recipe("quickstart", ["objective=[{term: cee}]"])

@@ -29,16 +29,15 @@ def show(recipe: Recipe, smoke: bool) -> None:
     from latentthought.training.run import prepare
     from latentthought.training.zero import check_zero, zero_settings
 
-    terminal = console()
-    terminal.print(Text(yaml.safe_dump(recipe.dump(), sort_keys=False, allow_unicode=True, width=110)))
+    terminal, count = console(), process_count()
     check_zero(recipe)
-    recipe.engine.arguments(recipe.training.batch_size, process_count())
+    recipe.engine.arguments(recipe.training.batch_size, count)
+    terminal.print(Text(yaml.safe_dump(recipe.dump(), sort_keys=False, allow_unicode=True, width=110)))
     prepared = prepare(recipe, smoke)
     for line in prepared.summary():
         terminal.print(Text(line))
     if recipe.engine.stage:
-        settings = json.dumps(zero_settings(recipe, process_count()), indent=2)
-        count = process_count()
+        settings = json.dumps(zero_settings(recipe, count), indent=2)
         terminal.print(
             Text(f"\nDeepSpeed's settings for {count} process{'' if count == 1 else 'es'}\n{settings}")
         )

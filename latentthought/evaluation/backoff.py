@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 
 from latentthought.errors import LatentThoughtError
 from latentthought.memory import is_out_of_memory
-from latentthought.model.sharding import sharded
 
 Row = TypeVar("Row")
 Made = TypeVar("Made")
@@ -59,6 +58,8 @@ class Backoff:
                 start += len(piece)
                 yield piece, made[0]
                 continue
+            from latentthought.model.sharding import sharded
+
             if sharded():
                 raise LatentThoughtError(
                     f"out of memory with {len(piece)} rows, and processes that share the weights take equal batches: lower "

@@ -24,7 +24,7 @@ from transformers.cache_utils import DynamicLayer
 
 from latentthought.errors import ConfigError
 from latentthought.model.capture import block_count, capturing
-from latentthought.model.sharding import recomputing
+from latentthought.model.sharding import recomputing, whole_shape
 
 
 class States(NamedTuple):
@@ -81,8 +81,7 @@ class Backbone:
         table = self.base.get_input_embeddings()
         # a table with token rows that train (peft) would put itself together only to be measured
         weight = cast("nn.Embedding", getattr(table, "original_module", table)).weight
-        # under ZeRO-3 the local shape of a parameter is (0,)
-        return getattr(weight, "ds_shape", weight.shape)
+        return whole_shape(weight)
 
     @property
     def absolute_positions(self) -> bool:

@@ -47,6 +47,11 @@ def most_of_all_ranks(number: int, device: torch.device) -> int:
     return int(largest)
 
 
+def whole_shape(parameter: Tensor) -> torch.Size:
+    """The shape of a parameter, also where ZeRO-3 has left an empty tensor in its place."""
+    return torch.Size(getattr(parameter, "ds_shape", parameter.shape))
+
+
 @contextmanager
 def whole(tensors: Iterable[Tensor], changed: bool = False) -> Iterator[None]:
     """Inside the block sharded parameters among `tensors` are whole; all ranks have to enter it.
@@ -77,7 +82,7 @@ def tell_readers(model: nn.Module) -> None:
 
 
 def whole_copies(tensors: Mapping[str, Tensor], keep: bool = True) -> dict[str, Tensor]:
-    """Copies of tensors in memory, sharded ones brought together one after the other; all ranks have to call it.
+    """Tensors in the memory of the host, sharded ones brought together one after the other; all ranks have to call it.
 
     keep: False on ranks that only take part.
     """
@@ -86,9 +91,9 @@ def whole_copies(tensors: Mapping[str, Tensor], keep: bool = True) -> dict[str, 
         with whole([tensor]):
             if keep:
                 copy = tensor.detach().cpu().contiguous()
-                # what was whole for a while only is let go of; what lies on the host already must not change any more
-                shared = copy.data_ptr() == tensor.data_ptr()
-                copies[name] = copy.clone() if shared else copy
+                # what was brought together on the host is let go of with the block
+                passing = hasattr(tensor, "ds_id") and copy.data_ptr() == tensor.data_ptr()
+                copies[name] = copy.clone() if passing else copy
     return copies
 
 

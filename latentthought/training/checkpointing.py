@@ -15,7 +15,6 @@ from transformers import Trainer
 
 from latentthought.processes import StoppedElsewhere
 from latentthought.training import checkpoints
-from latentthought.training.optimization import set_rate_step
 from latentthought.training.optimizer_state import load_optimizer, save_optimizer
 
 if TYPE_CHECKING:
@@ -62,7 +61,7 @@ class CheckpointingTrainer(Trainer):
                         checkpoints.write_json(folder / RUN_STATE, state)
                 self._fail_together()
             finally:
-                self._saving_in, self._failure = None, None
+                self._saving_in = None
         if owner:
             checkpoints.prune(run, step, self.settings.keep_last)
 
@@ -80,8 +79,9 @@ class CheckpointingTrainer(Trainer):
         if self.accelerator.num_processes == 1:
             return
         failed = torch.tensor(float(self._failure is not None), device=self.args.device)
+        failure, self._failure = self._failure, None
         if self.accelerator.reduce(failed, "sum") > 0:
-            raise self._failure or StoppedElsewhere(1)
+            raise failure or StoppedElsewhere(1)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Write weights, config and tokenizer. All ranks have to call it: weights may be spread over them."""
@@ -94,6 +94,8 @@ class CheckpointingTrainer(Trainer):
                 self.latent_model.config.save_pretrained(folder)
             if write and self.tokenizer is not None:
                 self.tokenizer.save_pretrained(folder)
+        if not _internal_call:
+            self._fail_together()
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         model = self.accelerator.unwrap_model(self.model)
@@ -103,9 +105,8 @@ class CheckpointingTrainer(Trainer):
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is None:
             return
+        # nothing of the schedule is to be remembered: each step sets its rate, a function of its number
         load_optimizer(self.accelerator.unwrap_model(self.model), self.optimizer, Path(checkpoint))
-        # the rate is a function of the step, and nothing else of the schedule is to be remembered
-        set_rate_step(self.lr_scheduler, self.state.global_step)
 
     def _prepare_for_training(
         self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: str | None

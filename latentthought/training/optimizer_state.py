@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from latentthought.errors import DamagedFileError
+from latentthought.model.sharding import whole_shape
 
 FILE = "optimizer.safetensors"
 _STEP = "step"
@@ -55,19 +56,20 @@ def load_optimizer(model: nn.Module, optimizer: Any, folder: Path) -> None:
     path = folder / FILE
     holder = _holder(optimizer)
     trained = dict(_trained(model))
+    keys_of: dict[str, list[str]] = {name: [] for name in trained}
     try:
         with safe_open(path, framework="pt") as file:
             numbers: dict[str, float] = json.loads((file.metadata() or {})["numbers"])
-            keys = {*file.keys(), *numbers}
-            if strange := sorted(key for key in keys if key.rpartition(":")[0] not in trained):
-                raise DamagedFileError(f"{path}: states of {strange[0]}, which the model does not train")
+            for whole in sorted({*file.keys(), *numbers}):
+                name, _, key = whole.rpartition(":")
+                if name not in trained:
+                    raise DamagedFileError(f"{path}: states of {name}, which the model does not train")
+                keys_of[name].append(key)
             for name, parameter in trained.items():
-                own = sorted(key for key in keys if key.rpartition(":")[0] == name)
+                stored = {key: f"{name}:{key}" for key in keys_of[name]}
                 values = {
-                    key.rpartition(":")[2]: file.get_tensor(key)
-                    if key not in numbers
-                    else torch.tensor(numbers[key])
-                    for key in own
+                    key: torch.tensor(numbers[whole]) if whole in numbers else file.get_tensor(whole)
+                    for key, whole in stored.items()
                 }
                 holder.restore(parameter, values)
     except (OSError, SafetensorError, KeyError, ValueError) as error:
@@ -78,11 +80,6 @@ def load_optimizer(model: nn.Module, optimizer: Any, folder: Path) -> None:
 def clear_optimizer(optimizer: Any) -> None:
     """Forget all moments, as at the first step."""
     _holder(optimizer).clear()
-
-
-def parameter_shape(parameter: Tensor) -> torch.Size:
-    """The whole shape of a parameter, also where ZeRO-3 has left an empty tensor in its place."""
-    return torch.Size(getattr(parameter, "ds_shape", parameter.shape))
 
 
 def _trained(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
@@ -148,7 +145,7 @@ class _Flat:
 
     def states(self, parameter: nn.Parameter) -> Iterator[tuple[str, Tensor]]:
         """(key, whole value) of a parameter; every rank has to go through all of it."""
-        shape = parameter_shape(parameter)
+        shape = whole_shape(parameter)
         for key in self._keys():
             piece = self.piece(parameter)
             if key == _STEP:
@@ -171,11 +168,13 @@ class _Flat:
             return
         flat, inside, outside = piece
         for key, value in values.items():
-            if key != _STEP:
-                own = self.optimizer.state[flat]
-                held = own.setdefault(key, torch.zeros_like(flat))[inside]
-                part = value.flatten()[outside]
-                held[: len(part)] = part.to(held.device)
+            if key == _STEP:
+                continue
+            own = self.optimizer.state[flat]
+            if key not in own:
+                own[key] = torch.zeros_like(flat)
+            held, part = own[key][inside], value.flatten()[outside]
+            held[: len(part)] = part.to(held.device)
 
     def restored(self) -> None:
         """After the last parameter: those that have skipped steps elsewhere share the one count of all here."""

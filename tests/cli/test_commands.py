@@ -33,6 +33,11 @@ def test_lists(capsys: pytest.CaptureFixture[str]) -> None:
     assert "tasks: [prosqa," in said(capsys, ["tasks", "logic"])
 
 
+def test_what_the_deepspeed_launcher_adds_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--local_rank=1", "recipes"]) == 0
+    assert "quickstart" in capsys.readouterr().out
+
+
 def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
     findings = json.loads(said(capsys, ["doctor", "--json"]))
     assert findings["missing"] == []

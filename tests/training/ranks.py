@@ -48,7 +48,6 @@ def run_on(processes: int, jobs: Sequence[Job], folder: Path, timeout: int = 500
 
 def main(path: str) -> None:
     """Every process of a launcher runs this."""
-    from accelerate.state import AcceleratorState, GradientState
     from safetensors.torch import save_file
     from transformers import TrainerCallback
 
@@ -71,13 +70,11 @@ def main(path: str) -> None:
                 os.kill(os.getpid(), signal.SIGTERM)
 
     warnings.filterwarnings("ignore", category=FutureWarning)
+    usually = {module: module.CHUNK_ELEMENTS for module in (scoring, chunks)}
     zero.PERSISTENT = 0  # tiny weights too are dealt out, and brought together when they are needed
     for recipe, output, options in json.loads(Path(path).read_text(encoding="utf-8")):
-        # accelerate's state is for one run a process
-        AcceleratorState._reset_state(reset_partial_state=False)
-        GradientState._reset_state()
-        for module in (scoring, chunks):
-            module.CHUNK_ELEMENTS = options.get("chunk", 1 << 24)
+        for module, usual in usually.items():
+            module.CHUNK_ELEMENTS = options.get("chunk", usual)
         optimizer_state.save_file = _full_disk if options.get("full") else save_file
         asked = (Asked(options["stop"]),) if "stop" in options else ()
         try:
