@@ -1,4 +1,5 @@
-"""What `train --dry-run` shows: the resolved recipe, the stages with their sizes, and the first row as each stage lays it out."""
+"""What `train --dry-run` shows: the resolved recipe, the stages with their sizes, the first row as each stage lays it out, and
+what the run takes of memory, disk and arithmetic."""
 
 from __future__ import annotations
 
@@ -19,12 +20,13 @@ STYLES = {
 SHOWN_PROMPT = 40
 
 
-def show(recipe: Recipe, smoke: bool) -> None:
-    """Print everything; nothing is trained and nothing is written."""
+def show(recipe: Recipe, smoke: bool, device_gb: float | None = None) -> None:
+    """Print everything; nothing is trained and nothing is written. device_gb: memory of a device, to say what fits."""
     import yaml
     from rich.text import Text
 
     from latentthought.cli.console import console
+    from latentthought.cli.forecast import show_forecast
     from latentthought.processes import process_count
     from latentthought.training.run import prepare
     from latentthought.training.zero import check_zero, zero_settings
@@ -49,6 +51,9 @@ def show(recipe: Recipe, smoke: bool) -> None:
     for number, stage in enumerate(recipe.curriculum.expand()):
         row = recipe.curriculum.layout(prepared.rows.rows[0], number, None, prepared.dataset.tokens)
         terminal.print(_coloured(row, prepared.tokenizer, f"{stage.name:<12} "))
+    terminal.print()
+    rows, words = prepared.dataset.rows, prepared.model.config.get_text_config().vocab_size
+    show_forecast(recipe, [count], device_gb, rows, prepared.dataset.tokens, words)
 
 
 def _coloured(row: Any, tokenizer: Any, name: str) -> Any:

@@ -239,8 +239,8 @@ def of_smoke_run(folder: Path) -> bool:
 
 def report(done: Extraction, folder: Path, say: Say) -> None:
     """What an extraction did."""
+    from latentthought.amounts import in_bytes, in_time
     from latentthought.distillation.extraction import reasons
-    from latentthought.distillation.forecast import in_bytes, in_time
 
     manifest = done.manifest
     rows = sum(len(shard.ids) for shard in manifest.shards)

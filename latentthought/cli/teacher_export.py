@@ -20,10 +20,10 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from latentthought.amounts import in_bytes
     from latentthought.cli.states import read_origin
     from latentthought.distillation.cache.parquet import to_parquet
     from latentthought.distillation.cache.store import TeacherStateCache
-    from latentthought.distillation.forecast import in_bytes
     from latentthought.distillation.matching import changed_rows
     from latentthought.errors import ConfigError
     from latentthought.training.rows import training_rows

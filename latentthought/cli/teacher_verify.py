@@ -16,9 +16,9 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from latentthought.amounts import in_bytes
     from latentthought.distillation.cache.shards import mend_hint
     from latentthought.distillation.cache.store import TeacherStateCache, problems_in
-    from latentthought.distillation.forecast import in_bytes
     from latentthought.evaluation.progress import Progress
 
     folder = Path(args.folder)

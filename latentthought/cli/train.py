@@ -21,7 +21,8 @@ EPILOG = """examples:
   latentthought train coconut-gpt2-gsm8k --smoke
   latentthought train my.yaml data.path=rows.jsonl training.learning_rate=5e-5 --output runs/mine
   latentthought train my.yaml --output runs/mine --resume
-  latentthought train prosqa-scratch --dry-run"""
+  latentthought train prosqa-scratch --dry-run
+  latentthought train lrd/3-student --dry-run --processes 1,8 --device-memory 80"""
 
 
 def add_arguments(parser: Parser) -> None:
@@ -43,7 +44,15 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="show recipe, stages, sizes and the first row; train nothing, write nothing",
+        help="show recipe, stages, sizes, the first row and what the run takes; train nothing, write nothing",
+    )
+    parser.add_argument(
+        "--processes",
+        metavar="N,M,...",
+        help="with --dry-run: only what the run takes, on so many processes; needs neither weights nor data",
+    )
+    parser.add_argument(
+        "--device-memory", metavar="GB", type=float, help="with --dry-run: say what fits a device of so much"
     )
     parser.add_argument(
         "--profile", action="store_true", help="say at the end where a step's time went, by stage"
@@ -57,16 +66,18 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--resume needs --output DIR, the folder of the run to go on with")
     if args.resume and not Path(args.output).is_dir():
         raise UsageError(f"--resume: there is no run folder {args.output}")
+    if not args.dry_run and (args.processes or args.device_memory is not None):
+        name = "--processes" if args.processes else "--device-memory"
+        raise UsageError(f"{name} goes with --dry-run, which says what a run would take")
+    if args.device_memory is not None and not args.device_memory > 0:
+        raise UsageError(f"--device-memory {args.device_memory:g}: gigabytes above 0, such as 80")
     from latentthought.cli.noise import quiet
     from latentthought.recipe import load_recipe
 
     quiet()
     recipe = load_recipe(args.recipe, args.overrides, smoke=args.smoke)
     if args.dry_run:
-        from latentthought.cli.dry_run import show
-        from latentthought.cli.earlier import without_inputs
-
-        show(without_inputs(recipe) if args.smoke else recipe, args.smoke)
+        _show(recipe, args)
         return 0
     output = Path(args.output) if args.output else _default_folder(recipe.name)
     fresh = not output.exists() or not any(output.iterdir())
@@ -86,6 +97,17 @@ def run(args: argparse.Namespace) -> int:
             ) from None
         raise
     return 0
+
+
+def _show(recipe: Any, args: argparse.Namespace) -> None:
+    from latentthought.cli.dry_run import show
+    from latentthought.cli.earlier import without_inputs
+    from latentthought.cli.forecast import plan, read_counts
+
+    if args.processes:
+        plan(recipe, read_counts(args.processes), args.device_memory, args.smoke)
+    else:
+        show(without_inputs(recipe) if args.smoke else recipe, args.smoke, args.device_memory)
 
 
 def _train(recipe: Any, output: Path, args: argparse.Namespace) -> None:

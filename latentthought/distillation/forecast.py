@@ -11,21 +11,18 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import torch
 
+from latentthought.amounts import in_bytes, in_time
 from latentthought.distillation.cache.spec import CacheSpec, TopKLogits
 from latentthought.distillation.saved import SavedModel
 from latentthought.errors import ConfigError
 from latentthought.memory import free_memory
+from latentthought.model.blueprint import count_parameters
 from latentthought.objective.alignment import Reading, sites
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedConfig
-
 _SAMPLE = 2000
-_GIGABYTE = 1e9
 # the buffers of a forward, and what the allocator cannot use
 _MEMORY_MARGIN = 1.1
 _DISK_MARGIN = 1.02
@@ -123,25 +120,3 @@ def check_memory(where: Path | str, dtype: torch.dtype | str, device: str) -> No
                 f"{in_bytes(free)} free;{smaller} extract its states on a larger machine (latentthought teacher extract) and "
                 "train here from teacher.cache"
             )
-
-
-def count_parameters(config: PreTrainedConfig) -> int:
-    """Parameters of a causal language model of this config, counted without making them."""
-    from transformers import AutoModelForCausalLM
-
-    with torch.device("meta"):
-        model: Any = AutoModelForCausalLM.from_config(config)
-    return sum(parameter.numel() for parameter in model.parameters())
-
-
-def in_bytes(size: float) -> str:
-    """`3.2 GB`, `410 MB`."""
-    return f"{size / _GIGABYTE:,.1f} GB" if size >= _GIGABYTE else f"{size / 1e6:,.3g} MB"
-
-
-def in_time(seconds: float) -> str:
-    """`2 h 05 min`, `3 min`, `40 s`."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"

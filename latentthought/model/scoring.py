@@ -52,9 +52,7 @@ def next_token_loss(
     # looked up once for all that follows: it waits for the device
     rows_N, places_N = (labels[:, 1:] != IGNORED).nonzero(as_tuple=True)
     hidden_ND, targets_N = hidden[rows_N, places_N], labels[rows_N, places_N + 1]
-    total, best_N = _summed_loss(
-        head, hidden_ND, targets_N, max(1, CHUNK_ELEMENTS // vocabulary), predictions
-    )
+    total, best_N = summed_loss(head, hidden_ND, targets_N, vocabulary, predictions)
     count = max(1, len(targets_N)) if items is None else items
     argmax = None
     if predictions:
@@ -63,9 +61,11 @@ def next_token_loss(
     return Score(total / count, argmax)
 
 
-def _summed_loss(
-    head: Head, hidden_ND: Tensor, targets_N: Tensor, chunk: int, predictions: bool
+def summed_loss(
+    head: Head, hidden_ND: Tensor, targets_N: Tensor, vocabulary: int, predictions: bool
 ) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of (N,) targets from (N, D) states, summed, and with `predictions` the (N,) argmax of the logits."""
+    chunk = max(1, CHUNK_ELEMENTS // vocabulary)
     if (
         len(targets_N) == 0 and not sharded()
     ):  # keeps the graph: a rank without labels still joins the backward pass

@@ -14,7 +14,7 @@ from latentthought.config import Config
 from latentthought.errors import ConfigError, nearest, unknown
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 
 class ScratchConfig(Config):
@@ -55,7 +55,20 @@ class ScratchConfig(Config):
 
     def build(self, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
         """The model with random weights drawn from torch's generator, its vocabulary the tokenizer's."""
-        from transformers import AutoConfig, AutoModelForCausalLM
+        from transformers import AutoModelForCausalLM
+
+        return AutoModelForCausalLM.from_config(
+            self.config(
+                vocab_size=len(tokenizer),
+                pad_token_id=tokenizer.pad_token_id,
+                bos_token_id=tokenizer.bos_token_id,
+                eos_token_id=tokenizer.eos_token_id,
+            )
+        )
+
+    def config(self, **tokens: Any) -> PreTrainedConfig:
+        """The architecture's own config of these sizes. tokens: `vocab_size` and ids of special tokens; None leaves a default."""
+        from transformers import AutoConfig
 
         values = {
             "hidden_size": self.width,
@@ -76,13 +89,7 @@ class ScratchConfig(Config):
                 f"model.scratch.options: {unknown(self.architecture + ' setting', wrong[0], template.to_dict())}"
             )
         values = {name: value for name, value in values.items() if hasattr(template, name)}
-        config = AutoConfig.for_model(
-            self.architecture,
-            **{**values, **self.options},
-            vocab_size=len(tokenizer),
-            tie_word_embeddings=self.tied,
-            pad_token_id=tokenizer.pad_token_id,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
+        given = {name: value for name, value in tokens.items() if name != "vocab_size" or value is not None}
+        return AutoConfig.for_model(
+            self.architecture, **{**values, **self.options}, **given, tie_word_embeddings=self.tied
         )
-        return AutoModelForCausalLM.from_config(config)

@@ -13,12 +13,12 @@ import pytest
 import torch
 import torch.distributed
 
+from latentthought.amounts import in_bytes, in_time
 from latentthought.distillation import extraction, forecast
 from latentthought.distillation.cache.manifest import finished_shards
 from latentthought.distillation.cache.records import SampledRecord, TopKRecord
 from latentthought.distillation.cache.store import TeacherStateCache, problems_in
 from latentthought.distillation.extraction import Extraction, Extractor, reasons
-from latentthought.distillation.forecast import in_bytes, in_time
 from latentthought.distillation.teacher import Teacher
 from latentthought.errors import ConfigError, LatentThoughtError
 from latentthought.objective.alignment import ANSWER, sites

@@ -24,6 +24,7 @@ from latentthought.distillation.teacher import Teacher, TeacherConfig
 from latentthought.distillation.vocabulary import check_vocabulary, identity, shared_vocabulary
 from latentthought.errors import ConfigError
 from latentthought.model.adapters import AdapterOrigin, LoraSettings, save_adapter, with_adapters
+from latentthought.model.blueprint import count_parameters
 from latentthought.model.configuration import ThoughtConfig
 from latentthought.model.modeling import LatentThoughtForCausalLM
 from latentthought.objective.comparison import Depths
@@ -345,6 +346,4 @@ def test_an_adapters_weights_are_its_bases_too(folders: dict[str, Path], tmp_pat
     assert files_fingerprint(folders["adapter"]) == before
     text = SavedModel.at(folders["adapter"]).config
     forecast.check_memory(folders["adapter"], "auto", "cpu")
-    assert forecast.count_parameters(text) == forecast.count_parameters(
-        SavedModel.at(folders["plain"]).config
-    )
+    assert count_parameters(text) == count_parameters(SavedModel.at(folders["plain"]).config)

@@ -28,6 +28,7 @@ from latentthought.errors import (
     UnsupportedError,
 )
 from latentthought.model.adapters import AdapterOrigin, LoraSettings, save_adapter, with_adapters
+from latentthought.model.blueprint import count_parameters
 from latentthought.model.configuration import ThoughtConfig
 from latentthought.model.modeling import LatentThoughtForCausalLM
 from latentthought.model.saving import load_base
@@ -290,7 +291,7 @@ def test_a_teacher_larger_than_memory_is_refused_before_it_is_read(
 ) -> None:
     loaded = Teacher.load(TeacherConfig(model=str(folder), device="cpu"))
     parameters = sum(p.numel() for p in loaded.model.parameters())
-    assert forecast.count_parameters(loaded.model.config.get_text_config()) == parameters
+    assert count_parameters(loaded.model.config.get_text_config()) == parameters
     monkeypatch.setattr(forecast, "free_memory", lambda place: int(parameters * 4 * 1.09))
     with pytest.raises(
         ConfigError, match=r"weights in float32, and cpu has .* free; teacher.dtype: bf16 halves it"
