@@ -69,14 +69,15 @@ class Recipe(Config):
         return self
 
     def differences(self, other: Recipe) -> list[str]:
-        """Dotted keys in which two recipes differ, as far as a resume must not change them: not what describes a recipe, and of
-        the engine only the precision. A run may go on with another strategy, micro-batch or device."""
+        """Dotted keys in which two recipes differ, as far as a resume must not change them: not what describes a recipe, what
+        to do about bad steps, and of the engine only the precision. A run may go on with another strategy or device."""
         mine, theirs = (
             {key: value for key, value in recipe.dump().items() if key not in DESCRIPTIVE}
             for recipe in (self, other)
         )
         for values in (mine, theirs):
             values["engine"] = {key: value for key, value in values["engine"].items() if key in LASTING}
+            del values["training"]["bad_steps"]
         return list(_differences(mine, theirs, ""))
 
 

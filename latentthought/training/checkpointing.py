@@ -18,6 +18,7 @@ from latentthought.training import checkpoints
 from latentthought.training.optimizer_state import load_optimizer, save_optimizer
 
 if TYPE_CHECKING:
+    from latentthought.training.incidents import StepGuard
     from latentthought.training.optimization import TrainingConfig
     from latentthought.training.recorder import Recorder
 
@@ -34,6 +35,7 @@ class CheckpointingTrainer(Trainer):
 
     settings: TrainingConfig
     recorder: Recorder
+    guard: StepGuard
     data_fingerprint: str
     tokenizer: Any
     _saving_in: Path | None = None
@@ -55,7 +57,7 @@ class CheckpointingTrainer(Trainer):
             try:
                 with self._writing():
                     super()._save_checkpoint(model, trial)
-                state = {"data": self.data_fingerprint, **self.recorder.state()}
+                state = {"data": self.data_fingerprint, "guard": self.guard.state(), **self.recorder.state()}
                 with self._writing():
                     if owner:
                         checkpoints.write_json(folder / RUN_STATE, state)
@@ -130,3 +132,4 @@ class CheckpointingTrainer(Trainer):
         """Take over decisions and half-filled windows of a checkpoint; `train(resume_from_checkpoint=...)` does the rest."""
         state = json.loads((folder / RUN_STATE).read_text(encoding="utf-8"))
         self.recorder.restore(state, owner=self.is_world_process_zero())
+        self.guard.restore(state["guard"])

@@ -79,6 +79,8 @@ class StagedDataset(Dataset):
         self._order = lru_cache(maxsize=2)(self._epoch_order)
         self._per_epoch = epoch_rows(len(rows), batch_size)
         self._last: Moment | None = None
+        # (step from which on, how many steps' rows are left out): a run that went back does not read the same rows again
+        self.skipped_ahead: Sequence[tuple[int, int]] = ()
 
     def __len__(self) -> int:
         return self.plan.longest * self.batch_size
@@ -96,7 +98,8 @@ class StagedDataset(Dataset):
 
     def example_index(self, moment: Moment, place: int) -> int:
         """Which example stands at a place of a step's batch."""
-        epoch, position = divmod(moment.local_step * self.batch_size + place, self._per_epoch)
+        step = moment.local_step + sum(width for start, width in self.skipped_ahead if moment.step >= start)
+        epoch, position = divmod(step * self.batch_size + place, self._per_epoch)
         return self._order(moment.leg, epoch)[position]
 
     def epoch_of(self, step: int) -> float:

@@ -51,6 +51,12 @@ class RunningMeans:
         numbers = (vector if reduce is None else reduce(vector)).tolist()
         return {name: (numbers[2 * i], numbers[2 * i + 1]) for i, name in enumerate(self._sums)}
 
+    def copy(self) -> RunningMeans:
+        """The same sums, which what is added from now on leaves as they are."""
+        same = RunningMeans(self._device)
+        same._sums = {name: list(entry) for name, entry in self._sums.items()}
+        return same
+
     def clear(self) -> None:
         self._sums.clear()
 
@@ -94,11 +100,12 @@ class MetricsFile:
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(clean) + "\n")
 
-    def truncate(self, step: int) -> None:
-        """Drop the rows beyond a step, and a line that was being written when the run was killed."""
+    def truncate(self, step: int, lasting: Callable[[dict[str, Any]], bool] = lambda row: False) -> None:
+        """Drop the rows beyond a step, and a line that was being written when the run was killed. lasting: rows that stay."""
         if not self.path.exists():
             return
-        kept = [line for line in self.path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
+        lines = self.path.read_text(encoding="utf-8").splitlines()
+        kept = [line for line in lines if (row := read_row(line)) and (row["step"] <= step or lasting(row))]
         temporary = self.path.with_name(self.path.name + ".tmp")
         with temporary.open("w", encoding="utf-8") as file:
             file.writelines(line + "\n" for line in kept)
@@ -112,9 +119,10 @@ class MetricsFile:
         return json.loads(lines[-1]) if lines else {}
 
 
-def _step_of(line: str) -> float:
+def read_row(line: str) -> dict[str, Any]:
+    """A line as a row with a step; empty where it is none, as the end of a file may be when the run was killed."""
     try:
         row = json.loads(line)
     except json.JSONDecodeError:
-        return math.inf
-    return row.get("step", math.inf) if isinstance(row, dict) else math.inf
+        return {}
+    return row if isinstance(row, dict) and "step" in row else {}

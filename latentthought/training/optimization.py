@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field, model_validator
 
 from latentthought.config import Config
+from latentthought.training.incidents import BadSteps
 from latentthought.training.stages import Moment
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class TrainingConfig(Config):
     log_every, save_every: steps; save_every 0 saves at the end only. keep_last: complete checkpoints kept.
     gradient_norms: steps between reports of the gradient norm of each term (of a step's first micro-batch, on each process for
         itself; a backward pass a term); 0 reports none.
+    bad_steps: what to do about a loss that is not a number, or jumps; see `training.incidents`. A resume may change it.
     report_to: experiment trackers, by their transformers names (wandb, tensorboard, mlflow, ...).
     """
 
@@ -61,6 +63,7 @@ class TrainingConfig(Config):
     save_every: int = Field(500, ge=0)
     keep_last: int = Field(2, gt=0)
     gradient_norms: int = Field(0, ge=0)
+    bad_steps: BadSteps = BadSteps()
     report_to: tuple[str, ...] = ()
     run_name: str | None = None
 

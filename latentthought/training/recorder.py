@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from latentthought.errors import LatentThoughtError
 from latentthought.objective.total import ObjectiveValue
 from latentthought.thoughts.layout import answer_mask
 from latentthought.training.adaptive import LegWatch, Window
@@ -50,7 +48,19 @@ class Recorder:
         self._ranks, self._reduce = ranks, reduce
         self._means, self._leg_means = RunningMeans(device), RunningMeans(device)
         self._throughput = Throughput()
+        self._before: tuple[RunningMeans, RunningMeans] | None = None
+        self._skipped = 0
         self._watch = LegWatch(plan, settings.log_every)
+
+    def begin_step(self) -> None:
+        """Remember what was seen before a step that may turn out to be no part of it."""
+        self._before = self._means.copy(), self._leg_means.copy()
+
+    def forget_step(self) -> None:
+        """The step that has begun is not to count: its update was not made."""
+        assert self._before is not None
+        self._means, self._leg_means = self._before
+        self._skipped += 1
 
     def observe(self, batch: Mapping[str, Any], output: Any, value: ObjectiveValue, first: bool) -> None:
         """Take in one micro-batch; `first`: it is the first of its step. Waits for nothing."""
@@ -109,18 +119,10 @@ class Recorder:
         self._leg_means.clear()
 
     def row(self, done: int, epoch: float, grad_norm: float | None) -> dict[str, Any]:
-        """The row for the steps since the last one; a decision that follows is in it, and in the plan's log.
-
-        Raises `LatentThoughtError` when the loss is not finite.
-        """
+        """The row for the steps since the last one; a decision that follows is in it, and in the plan's log."""
         moment = self.plan.at(done - 1)
         values = means_of(self._means.sums(self._reduce))
         self._means.clear()
-        if not math.isfinite(values["loss"]):
-            raise LatentThoughtError(
-                f"the loss is {values['loss']} at step {done} (stage {moment.name}): lower training.learning_rate, "
-                "or clip with training.max_grad_norm"
-            )
         row = {
             "step": done,
             "stage": moment.name,
@@ -132,6 +134,9 @@ class Recorder:
         }
         if grad_norm is not None:
             row["grad_norm"] = grad_norm
+        if self._skipped:
+            row["skipped_steps"] = self._skipped
+            self._skipped = 0
         # lines in between (validation) must not change what is decided
         if done % self.settings.log_every == 0:
             row.update(self._decide(done))
@@ -160,12 +165,14 @@ class Recorder:
             "watch": self._watch.state(),
             "means": self._means.sums(self._reduce),
             "leg_means": self._leg_means.sums(self._reduce),
+            "skipped": self._skipped,
         }
 
     def restore(self, state: Mapping[str, Any], owner: bool) -> None:
         """Go on from a checkpoint. owner: the one process that takes the sums over all ranks."""
         self.plan.restore(state["decisions"])
         self._watch.restore(state["watch"])
+        self._skipped = state["skipped"]
         if owner:
             self._means.restore(state["means"])
             self._leg_means.restore(state["leg_means"])

@@ -2,6 +2,7 @@
 
 output/recipe.yaml       the recipe, resolved
 output/metrics.jsonl     one line every `log_every` steps
+output/incidents.jsonl   one line for every bad step, where there were any
 output/checkpoint-N      what a resume starts from
 output/model             the trained model with its tokenizer; there only when the run is finished
 output/adapter           with LoRA: the adapters alone (`model` has them merged in)
@@ -10,6 +11,7 @@ output/companions.safetensors   projectors and auxiliary decoders, where there a
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
@@ -25,6 +27,7 @@ from latentthought.errors import ConfigError, DamagedFileError, Preempted
 from latentthought.processes import process_count
 from latentthought.training import checkpoints
 from latentthought.training.folder import ADAPTER_FOLDER, MODEL_FOLDER, RECIPE_FILE, claimed, save_folder
+from latentthought.training.incidents import RolledBack
 from latentthought.training.monitor import METRICS_FILE, MetricsFile
 from latentthought.training.preparation import Prepared, prepare
 from latentthought.training.progress import Progress, Silent, make_progress
@@ -92,8 +95,14 @@ def train(
             return RunResult(output, output / MODEL_FOLDER, metrics.get("step", 0), 0.0, metrics)
         shown = (progress or make_progress()) if first else Silent()
         try:
-            with _stop_on_signals() as stop, zero_process(recipe):
-                return _train(recipe, output, smoke, scorer, shown, callbacks, stop)
+            with _stop_on_signals() as stop:
+                while True:
+                    try:
+                        with zero_process(recipe):
+                            return _train(recipe, output, smoke, scorer, shown, callbacks, stop)
+                    except RolledBack:  # written down; what goes on reads it, and is a resume like any other
+                        stop.trainer = None
+                    gc.collect()  # two models do not fit where one does
         finally:
             shown.close()
 
@@ -120,6 +129,7 @@ def _train(
     done = checkpoints.step_of(checkpoint) if checkpoint else 0
     if trainer.is_world_process_zero():
         trainer.recorder.file.truncate(done)
+        trainer.incidents.truncate(done)
     if checkpoint is not None:
         progress.say(f"resumed from {checkpoint.name}")
     progress.start(done, prepared.plan.end)

@@ -32,9 +32,10 @@ from latentthought.objective.spelling import SpellingTerm
 from latentthought.objective.terms import DEFAULT_TERMS
 from latentthought.objective.total import Objective
 from latentthought.training.arguments import settings_of
-from latentthought.training.checkpointing import CheckpointingTrainer, inside
+from latentthought.training.checkpointing import inside
 from latentthought.training.dataset import StageCollator, StagedDataset, seed_slot, staged
 from latentthought.training.flow import StepFlow
+from latentthought.training.guarding import GuardedTrainer
 from latentthought.training.optimization import TrainingConfig, set_rate_step, split_groups
 from latentthought.training.optimizer_state import clear_optimizer
 from latentthought.training.own_text import OwnText
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
 _BESIDE = frozenset({"regions", "slot", "moment", "comparisons", "teacher", "chain", "spelling", "written"})
 
 
-class LatentThoughtTrainer(CheckpointingTrainer):
+class LatentThoughtTrainer(GuardedTrainer):
     """Trains a latent-thought model over all stages of a curriculum.
 
     Args:
@@ -143,6 +144,7 @@ class LatentThoughtTrainer(CheckpointingTrainer):
             self._over_ranks,
         )
         self._micro = 0
+        self._begin_guarding()
 
     lr_scheduler: Any
 
@@ -199,6 +201,7 @@ class LatentThoughtTrainer(CheckpointingTrainer):
         value = output.value
         if model.training:
             first = self._micro == 0
+            self._guard_micro_batch(inputs, value.total, first)
             self.recorder.observe(inputs, output, value, first)
             every = self.settings.gradient_norms
             if first and every and moment.step % every == 0:
@@ -226,9 +229,6 @@ class LatentThoughtTrainer(CheckpointingTrainer):
             del given["labels"]
             return given
         return {**given, "num_items_in_batch": counts[index].clamp_min(1)}
-
-    def _over_ranks(self, values: Tensor) -> Tensor:
-        return values if self.accelerator.num_processes == 1 else self.accelerator.reduce(values, "sum")
 
     # --- learning rate and optimizer ----------------------------------------------------------------------------------
 
@@ -259,11 +259,13 @@ class LatentThoughtTrainer(CheckpointingTrainer):
         if moment.starts_leg:
             self.latent_model.measure_scale()
             self.recorder.start_leg()
+            self.guard.start_leg()
         if self.plan.resets_optimizer(step):
             clear_optimizer(self.optimizer)
 
     def end_step(self, done: int) -> tuple[bool, bool]:
         """After `done` steps: whether to save, and whether to stop."""
+        self._settle_step()
         asked = self.stop_requested
         if self.accelerator.num_processes > 1:
             asked = bool(self._over_ranks(torch.tensor(float(asked), device=self.args.device)) > 0)
@@ -284,6 +286,8 @@ class LatentThoughtTrainer(CheckpointingTrainer):
             over or (bool(self.validate_every) and done % self.validate_every == 0)
         )
         fresh = done > self.recorder.last.get("step", 0)
+        due = self.control.should_save or done % self.settings.log_every == 0 or over or validate
+        self._guard_step(done, grad_norm, due)
         if fresh and (done % self.settings.log_every == 0 or over or validate):
             self._report(done, grad_norm, validate)
         super()._maybe_log_save_evaluate(tr_loss, grad_norm, *arguments, **keywords)

@@ -2,7 +2,7 @@
 
 Starting a process and importing everything takes longer than a tiny run, so the runs of a matrix share their processes. JOBS is a
 JSON list of [recipe file, output folder, {stop: step at which to ask the run to stop, chunk: logits that are held at once,
-full: whether the first process finds its disk full when it writes the optimizer's states}].
+full: whether the first process finds its disk full when it writes the optimizer's states, poison: a row that spoils its steps}].
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ def main(path: str) -> None:
     from latentthought.training import optimizer_state, zero
     from latentthought.training.progress import Silent
     from latentthought.training.run import train
+    from tests.training.poison import Poison
 
     class Asked(TrainerCallback):
         """Asks the run to stop, as a signal would."""
@@ -77,13 +78,14 @@ def main(path: str) -> None:
             module.CHUNK_ELEMENTS = options.get("chunk", usual)
         optimizer_state.save_file = _full_disk if options.get("full") else save_file
         asked = (Asked(options["stop"]),) if "stop" in options else ()
+        poison = (Poison(options["poison"]),) if "poison" in options else ()
         try:
             train(
                 Recipe.parse(read_yaml(Path(recipe)), recipe),
                 output,
                 resume=Path(output).is_dir(),
                 progress=Silent(),
-                callbacks=asked,
+                callbacks=(*asked, *poison),
             )
         except Preempted:
             if not asked:
