@@ -19,6 +19,9 @@ _HOMES = {
     "ThoughtConfig": "latentthought.model.configuration",
     "ThoughtPolicy": "latentthought.model.policy",
     "ThoughtSampling": "latentthought.model.policy",
+    "EmbeddedPrompt": "latentthought.model.prompt_embeds",
+    "embed_prompts": "latentthought.model.prompt_embeds",
+    "write_prompt_embeds": "latentthought.model.prompt_embeds",
     "MixSchedule": "latentthought.thoughts.schedule",
     "Curriculum": "latentthought.data.curriculum",
     "Stage": "latentthought.data.curriculum",
@@ -63,6 +66,9 @@ if TYPE_CHECKING:  # what `__getattr__` gives, spelt out for editors and type ch
     from latentthought.model.modeling import LatentThoughtForCausalLM as LatentThoughtForCausalLM
     from latentthought.model.policy import ThoughtPolicy as ThoughtPolicy
     from latentthought.model.policy import ThoughtSampling as ThoughtSampling
+    from latentthought.model.prompt_embeds import EmbeddedPrompt as EmbeddedPrompt
+    from latentthought.model.prompt_embeds import embed_prompts as embed_prompts
+    from latentthought.model.prompt_embeds import write_prompt_embeds as write_prompt_embeds
     from latentthought.objective.layers import map_layers as map_layers
     from latentthought.objective.total import Objective as Objective
     from latentthought.recipe import Recipe as Recipe

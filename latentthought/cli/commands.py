@@ -21,7 +21,7 @@ COMMANDS = {
     "compare": "the paired difference between two results, with its interval",
     "lm-eval": "lm-evaluation-harness with this package's models and tasks in it",
     "teacher": "a teacher's states and answers, kept on disk for its students",
-    "export": "write a plain Hugging Face model",
+    "export": "a model in a form for other tools: plain, adapter, or with thoughts for a serving engine",
     "plot": "training curves, mix ratio and scale of runs",
     "recipes": "list the recipes, or print one",
     "tasks": "list the evaluation tasks, or print one",

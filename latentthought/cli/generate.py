@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
@@ -21,8 +19,8 @@ from latentthought.cli.parser import (
     share,
     thoughts_argument,
 )
-from latentthought.cli.prompts import Request, read_requests
-from latentthought.errors import DataError, UnsupportedError
+from latentthought.cli.prompts import Asked, Request, ask, read_requests, thinks
+from latentthought.errors import UnsupportedError
 
 DESCRIPTION = "Answer prompts. Without --thoughts and --mix the model answers the way it was trained to."
 EPILOG = """examples:
@@ -119,36 +117,19 @@ def _answers(
     import torch
 
     torch.manual_seed(args.seed)
-    asked = _asked(loaded, requests, args)
+    asked = ask(
+        loaded,
+        requests,
+        raw=args.raw,
+        thoughts=args.thoughts,
+        mix=args.mix,
+        max_new_tokens=args.max_new_tokens,
+    )
     for start in range(0, len(asked), args.batch_size):
         yield from _batch(loaded, asked[start : start + args.batch_size], args)
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """A request, its prompt's ids, and how many new tokens the model has room for after them."""
-
-    request: Request
-    prompt: Sequence[int]
-    room: int
-
-
-def _asked(loaded: LoadedModel, requests: Sequence[Request], args: argparse.Namespace) -> list[_Asked]:
-    """All requests encoded; a prompt that does not fit shows before the first answer."""
-    from latentthought import Example
-
-    encoder = _encoder(loaded, args.raw)
-    prompts = [encoder.prompt_ids(Example(request.id, request.question, (), "")) for request in requests]
-    _warn_of_unknown(loaded.tokenizer, prompts)
-    return [
-        _Asked(request, prompt, _room(loaded.model, prompt, request, args))
-        for request, prompt in zip(requests, prompts, strict=True)
-    ]
-
-
-def _batch(
-    loaded: LoadedModel, asked: Sequence[_Asked], args: argparse.Namespace
-) -> Iterator[dict[str, Any]]:
+def _batch(loaded: LoadedModel, asked: Sequence[Asked], args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     import torch
 
     from latentthought import ThoughtSampling
@@ -163,7 +144,11 @@ def _batch(
         mask[row, width - len(prompt) :] = 1
     ids, mask = ids.to(model.device), mask.to(model.device)
     temperature = args.temperature
-    if temperature is None and args.samples > 1 and not (args.thought_noise and _thinks(model, args)):
+    if (
+        temperature is None
+        and args.samples > 1
+        and not (args.thought_noise and thinks(model, args.thoughts, args.mix))
+    ):
         temperature = 1.0  # otherwise all samples of a prompt would be the same
     sampling = {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}
     output = model.generate(
@@ -172,7 +157,7 @@ def _batch(
         thoughts=args.thoughts,
         mix_ratio=args.mix,
         thought_sampling=ThoughtSampling(noise=args.thought_noise),
-        max_new_tokens=min(args.max_new_tokens, *(one.room for one in asked)),
+        max_new_tokens=min(one.room for one in asked),
         num_return_sequences=args.samples,
         pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id,
         return_dict_in_generate=True,
@@ -195,59 +180,6 @@ def _batch(
         if words is not None:
             answer["thought_words"] = words[place]
         yield answer
-
-
-def _room(model: Any, prompt: Sequence[int], request: Request, args: argparse.Namespace) -> int:
-    """New tokens that the context has room for after a prompt and its thoughts."""
-    from latentthought.evaluation.models import context_of
-    from latentthought.model.policy import read_thoughts
-
-    context = context_of(model)
-    if context is None:
-        return args.max_new_tokens
-    budget = read_thoughts(args.thoughts, 1, model.thought.thoughts, True) if _thinks(model, args) else [0]
-    thoughts = budget[0] if isinstance(budget, list) else budget.maximum
-    room = context - len(prompt) - (thoughts + 2 if thoughts else 0)  # two delimiters
-    if room < 1:
-        after = f" and {thoughts} thoughts" if thoughts else ""
-        raise DataError(
-            f"prompt {request.id}: its {len(prompt)} tokens{after} leave no room for an answer in the model's context "
-            f"of {context} tokens"
-        )
-    return room
-
-
-def _warn_of_unknown(tokenizer: Any, prompts: Sequence[Sequence[int]]) -> None:
-    """Say on standard error how much of the prompts the model cannot read: a small vocabulary has no word for most texts."""
-    unknown = tokenizer.unk_token_id
-    if unknown is None or unknown == tokenizer.eos_token_id:
-        return
-    found, total = sum(list(prompt).count(unknown) for prompt in prompts), sum(map(len, prompts))
-    if found:
-        print(
-            f"note: {found} of {total} tokens of the prompts are not in the model's vocabulary",
-            file=sys.stderr,
-        )
-
-
-def _thinks(model: Any, args: argparse.Namespace) -> bool:
-    """Whether there are thoughts before the answer."""
-    if args.thoughts is not None:
-        return args.thoughts != 0
-    return not args.mix and model.thought.thoughts > 0
-
-
-def _encoder(loaded: LoadedModel, raw: bool) -> Any:
-    """The format the model was trained with; one that carries none gets its chat template, or the bare prompt."""
-    from latentthought.data.encoding import Encoder, FormatConfig
-
-    trained = getattr(loaded.model.config, "prompt_format", None)
-    if trained and not raw:
-        return Encoder(
-            loaded.tokenizer, FormatConfig.parse(trained, "the model's prompt_format"), spans=False
-        )
-    chat = bool(loaded.tokenizer.chat_template) and not raw
-    return Encoder(loaded.tokenizer, FormatConfig(prompt="{question}", chat=chat, eos=False), spans=False)
 
 
 def _decoded(model: Any, tokenizer: Any, output: Any) -> list[list[list[tuple[str, float]]]]:

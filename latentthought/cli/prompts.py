@@ -1,15 +1,18 @@
-"""What `generate` is asked: one prompt, or a file of them (a line each, or JSON lines)."""
+"""What a command is asked: one prompt, or a file of them (a line each, or JSON lines), read, encoded, and found to fit."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from latentthought.errors import DataError, MissingFileError
+
+if TYPE_CHECKING:
+    from latentthought.cli.models import LoadedModel
 
 QUESTION_KEYS = ("question", "prompt", "problem")
 
@@ -74,3 +77,93 @@ def _rows(text: str, file: str) -> Iterator[Request]:
                 f"{where}: no text under {', '.join(QUESTION_KEYS)} (the row has {', '.join(map(str, row)) or 'nothing'})"
             )
         yield Request(str(row.get("id") or number), row[key])
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request, its prompt's ids, and how many new tokens the model has room for after them and the thoughts, of those asked
+    for."""
+
+    request: Request
+    prompt: Sequence[int]
+    room: int
+
+
+def ask(
+    loaded: LoadedModel,
+    requests: Sequence[Request],
+    *,
+    raw: bool,
+    thoughts: Any,
+    mix: float | None = None,
+    max_new_tokens: int = 1,
+) -> list[Asked]:
+    """All requests encoded; a prompt that does not fit shows before the first answer (`DataError`).
+
+    Args:
+        raw: hand the prompt over as it is, without the format of training.
+        thoughts, mix: what `generate` is asked for.
+        max_new_tokens: how many tokens are wanted; the context may leave room for fewer, but for one at least.
+    """
+    from latentthought import Example
+
+    encoder = _encoder(loaded, raw)
+    prompts = [encoder.prompt_ids(Example(request.id, request.question, (), "")) for request in requests]
+    _warn_of_unknown(loaded.tokenizer, prompts)
+    return [
+        Asked(request, prompt, min(_room(loaded.model, prompt, request, thoughts, mix), max_new_tokens))
+        for request, prompt in zip(requests, prompts, strict=True)
+    ]
+
+
+def thinks(model: Any, thoughts: Any, mix: float | None) -> bool:
+    """Whether there are thoughts before the answer."""
+    if thoughts is not None:
+        return thoughts != 0
+    return not mix and model.thought.thoughts > 0
+
+
+def _room(model: Any, prompt: Sequence[int], request: Request, thoughts: Any, mix: float | None) -> int:
+    """New tokens that the context has room for after a prompt and its thoughts."""
+    from latentthought.evaluation.models import context_of
+    from latentthought.model.policy import read_thoughts
+
+    context = context_of(model)
+    if context is None:
+        return sys.maxsize
+    budget = read_thoughts(thoughts, 1, model.thought.thoughts, True) if thinks(model, thoughts, mix) else [0]
+    count = budget[0] if isinstance(budget, list) else budget.maximum
+    room = context - len(prompt) - (count + 2 if count else 0)  # two delimiters
+    if room < 1:
+        after = f" and {count} thoughts" if count else ""
+        raise DataError(
+            f"prompt {request.id}: its {len(prompt)} tokens{after} leave no room for an answer in the model's context "
+            f"of {context} tokens"
+        )
+    return room
+
+
+def _warn_of_unknown(tokenizer: Any, prompts: Sequence[Sequence[int]]) -> None:
+    """Say on standard error how much of the prompts the model cannot read: a small vocabulary has no word for most texts."""
+    unknown = tokenizer.unk_token_id
+    if unknown is None or unknown == tokenizer.eos_token_id:
+        return
+    found, total = sum(list(prompt).count(unknown) for prompt in prompts), sum(map(len, prompts))
+    if found:
+        print(
+            f"note: {found} of {total} tokens of the prompts are not in the model's vocabulary",
+            file=sys.stderr,
+        )
+
+
+def _encoder(loaded: LoadedModel, raw: bool) -> Any:
+    """The format the model was trained with; one that carries none gets its chat template, or the bare prompt."""
+    from latentthought.data.encoding import Encoder, FormatConfig
+
+    trained = getattr(loaded.model.config, "prompt_format", None)
+    if trained and not raw:
+        return Encoder(
+            loaded.tokenizer, FormatConfig.parse(trained, "the model's prompt_format"), spans=False
+        )
+    chat = bool(loaded.tokenizer.chat_template) and not raw
+    return Encoder(loaded.tokenizer, FormatConfig(prompt="{question}", chat=chat, eos=False), spans=False)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from latentthought.cli import main
 from latentthought.errors import ConfigError, DamagedFileError, MissingExtraError, UnsupportedError
@@ -284,7 +285,17 @@ def test_an_adapter_leaves_its_run_and_comes_back(
     rows = tmp_path / "prompts.txt"
     rows.write_text("a e h\n", encoding="utf-8")
     arguments = ["--input", str(rows), "--max-new-tokens", "2", "--device", "cpu"]
-    assert main(["generate", str(tmp_path / "out"), *arguments]) == 0
+    capsys.readouterr()
+    assert main(["generate", str(tmp_path / "out"), *arguments, "--jsonl"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    served = tmp_path / "served"
+    arguments = [*arguments[:2], "--device", "cpu", "--to", "prompt-embeds", "--output", str(served)]
+    assert main(["export", str(tmp_path / "out"), *arguments]) == 0
+    embeds = load_file(served / "prompts-00000.safetensors")["0"]
+    plain = AutoModelForCausalLM.from_pretrained(served / "model")
+    new = plain.generate(inputs_embeds=embeds[None], max_new_tokens=2, do_sample=False)
+    text = AutoTokenizer.from_pretrained(served / "model").decode(new[0], skip_special_tokens=True)
+    assert (text, answer["thoughts"]) == (answer["completion"], 2), "adapters are merged in the served model"
 
 
 def test_a_four_bit_run_resumes(make_recipe: Callable[..., Any], tmp_path: Path) -> None:
