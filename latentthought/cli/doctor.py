@@ -11,11 +11,10 @@ import shutil
 import sys
 from typing import Any
 
+from latentthought.cli.launching import Finding, launching
 from latentthought.cli.parser import Parser
 
-DESCRIPTION = (
-    "Versions, devices, extras, data, and what is missing. Exit code 1 when a required package is absent."
-)
+DESCRIPTION = "Versions, devices, extras, data, launching, and what is missing. Exit code 1 when a required package is absent."
 
 REQUIRED = (
     "torch",
@@ -73,6 +72,7 @@ def examine() -> dict[str, Any]:
         },
         "devices": _devices(),
         "environment": _environment(),
+        "launching": launching(),
         "disk_free_gb": round(shutil.disk_usage(os.getcwd()).free / 1e9, 1),
     }
 
@@ -139,6 +139,9 @@ def _show(findings: dict[str, Any]) -> None:
     for key, value in findings["environment"].items():
         print(f"  {key:<20} {value}")
     print(f"  {'free disk here':<20} {findings['disk_free_gb']} GB")
+    print("\nlaunching")
+    for found in findings["launching"]:
+        print("\n".join(Finding(**found).lines()))
     if findings["missing"]:
         print(f"\nmissing: {', '.join(findings['missing'])}; install with: pip install latentthought")
     else:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from latentthought.processes import process_count
+
 if TYPE_CHECKING:
     from latentthought.data.example import ExampleSet
     from latentthought.data.fitting import Fitted
@@ -53,8 +55,10 @@ class Prepared:
             lines.append(
                 f"stage {number:<4} {stage.name}: {steps:,} steps{early}, {thoughts} thought{'' if thoughts == 1 else 's'}"
             )
+        processes = process_count()
+        spread = f" on {processes} processes" if processes > 1 else ""
         lines.append(
-            f"run        {self.plan.nominal_steps:,} steps of {self.recipe.training.batch_size} rows"
+            f"run        {self.plan.nominal_steps:,} steps of {self.recipe.training.batch_size} rows{spread}"
         )
         return lines
 

@@ -31,6 +31,7 @@ from latentthought.training.incidents import RolledBack
 from latentthought.training.monitor import METRICS_FILE, MetricsFile
 from latentthought.training.preparation import Prepared, prepare
 from latentthought.training.progress import Progress, Silent, make_progress
+from latentthought.training.surroundings import check_surroundings
 from latentthought.training.zero import check_zero, zero_process, zero_settings
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ def train(
     output = Path(output)
     # what does not hold is said before anything is made
     recipe.engine.arguments(recipe.training.batch_size, process_count())
+    check_surroundings(recipe.engine)
     check_zero(recipe)
     if recipe.training.report_to:
         from latentthought.training.arguments import check_trackers
