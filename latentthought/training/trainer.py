@@ -269,7 +269,9 @@ class LatentThoughtTrainer(GuardedTrainer):
         asked = self.stop_requested
         if self.accelerator.num_processes > 1:
             asked = bool(self._over_ranks(torch.tensor(float(asked), device=self.args.device)) > 0)
-            self.stop_requested = asked
+            # never back to False: a signal that came while the processes agreed counts at the next step
+            if asked:
+                self.stop_requested = True
         over = done >= self.plan.end
         due = bool(self.settings.save_every) and done % self.settings.save_every == 0
         self.progress.step(done, self.plan.end, self.plan.at(done - 1).name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -495,3 +496,21 @@ def test_the_projector_has_no_part_in_words_and_both_losses_are_finite(
     rows = metrics_of(tmp_path / "run")
     assert [row["mix_ratio"] for row in rows] == [0.0, 0.25, 0.5]
     assert all(0 < row[key] < 100 for row in rows for key in ("loss_ce", "loss_hidden"))
+
+
+def test_a_signal_that_comes_while_the_processes_agree_is_not_lost() -> None:
+    """Python runs a handler when the call that waits for the others returns, so that is when most of them come."""
+    trainer: Any = MagicMock()
+    trainer.stop_requested, trainer.args.device = False, "cpu"
+    trainer.accelerator.num_processes, trainer.plan.end, trainer.settings.save_every = 2, 9, 0
+
+    def agreeing(flag: torch.Tensor) -> torch.Tensor:
+        trainer.stop_requested = True  # told
+        return flag
+
+    trainer._over_ranks = agreeing
+    assert LatentThoughtTrainer.end_step(trainer, 3) == (False, False)
+    assert LatentThoughtTrainer.end_step(trainer, 4) == (True, True)
+    trainer.stop_requested, trainer._over_ranks = False, lambda flag: flag + 1  # another process was told
+    assert LatentThoughtTrainer.end_step(trainer, 5) == (True, True)
+    assert trainer.stop_requested
