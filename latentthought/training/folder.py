@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from latentthought.errors import FolderInUseError, LatentThoughtError
+from latentthought.errors import FolderInUseError, LatentThoughtError, UserError
 
 RECIPE_FILE = "recipe.yaml"
 MODEL_FOLDER = "model"
@@ -23,15 +23,20 @@ _LOCK = ".lock"
 @contextmanager
 def claimed(output: Path, resume: bool) -> Iterator[None]:
     """Hold a run folder, made if need be. `FolderInUseError` when another run holds it, or when it is not empty and this is
-    no resume."""
+    no resume; `UserError` where files cannot be locked."""
     if output.exists() and not output.is_dir():
         raise FolderInUseError(f"{output} is a file; --output wants a folder")
     output.mkdir(parents=True, exist_ok=True)
     with (output / _LOCK).open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             raise FolderInUseError(f"{output}: another run is writing to this folder") from None
+        except OSError as error:
+            raise UserError(
+                f"{output}: its file system does not lock files ({error.strerror}), so that two runs could write to it at once; "
+                "mount it with locks (Lustre: -o flock), or take another --output"
+            ) from None
         others = sorted(path.name for path in output.iterdir() if path.name != _LOCK)
         if others and not resume:
             raise FolderInUseError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -514,3 +515,17 @@ def test_a_signal_that_comes_while_the_processes_agree_is_not_lost() -> None:
     trainer.stop_requested, trainer._over_ranks = False, lambda flag: flag + 1  # another process was told
     assert LatentThoughtTrainer.end_step(trainer, 5) == (True, True)
     assert trainer.stop_requested
+
+
+def test_a_file_system_without_locks_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lustre without -o flock; it is not another run."""
+
+    def without_locks(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("latentthought.training.folder.fcntl.flock", without_locks)
+    with (
+        pytest.raises(UserError, match=r"does not lock files .Function not implemented.*flock"),
+        claimed(tmp_path, False),
+    ):
+        pass
