@@ -31,6 +31,8 @@ SMOKE_STEPS = 4
 DESCRIPTIVE = frozenset({"name", "description", "extends", "smoke"})
 # what of an engine changes more than the order of sums
 LASTING = frozenset({"precision"})
+# what of the training changes no step that goes well
+PASSING = frozenset({"bad_steps", "keep_last", "keep_best", "final_model"})
 
 
 class Recipe(Config):
@@ -66,18 +68,22 @@ class Recipe(Config):
         adaptive = [s.name for s in self.curriculum.expand() if s.advance_at is not None]
         if (adaptive or self.curriculum.on_collapse) and not self.training.accuracy:
             raise ValueError("stages that end early or go back on a collapse need training.accuracy: true")
+        if self.training.keep_best and (self.evaluation.task is None or not self.evaluation.every):
+            raise ValueError(
+                "training.keep_best goes by the validation: say what is scored (evaluation.task) and how often (evaluation.every)"
+            )
         return self
 
     def differences(self, other: Recipe) -> list[str]:
         """Dotted keys in which two recipes differ, as far as a resume must not change them: not what describes a recipe, what
-        to do about bad steps, and of the engine only the precision. A run may go on with another strategy or device."""
+        to do about bad steps, which checkpoints to keep, and of the engine only the precision."""
         mine, theirs = (
             {key: value for key, value in recipe.dump().items() if key not in DESCRIPTIVE}
             for recipe in (self, other)
         )
         for values in (mine, theirs):
             values["engine"] = {key: value for key, value in values["engine"].items() if key in LASTING}
-            del values["training"]["bad_steps"]
+            values["training"] = {k: v for k, v in values["training"].items() if k not in PASSING}
         return list(_differences(mine, theirs, ""))
 
 
@@ -153,6 +159,8 @@ def smoke_changes(recipe: Recipe) -> dict[str, Any]:
             "log_every": 2,
             "save_every": SMOKE_STEPS,
             "max_steps": None,
+            "keep_best": 0,
+            "final_model": "last",
             "report_to": [],
         },
         "engine": {

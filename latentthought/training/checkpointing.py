@@ -18,6 +18,7 @@ from latentthought.training import checkpoints
 from latentthought.training.optimizer_state import load_optimizer, save_optimizer
 
 if TYPE_CHECKING:
+    from latentthought.training.best import BestSteps
     from latentthought.training.incidents import StepGuard
     from latentthought.training.optimization import TrainingConfig
     from latentthought.training.recorder import Recorder
@@ -36,6 +37,7 @@ class CheckpointingTrainer(Trainer):
     settings: TrainingConfig
     recorder: Recorder
     guard: StepGuard
+    best: BestSteps
     data_fingerprint: str
     tokenizer: Any
     _saving_in: Path | None = None
@@ -57,7 +59,12 @@ class CheckpointingTrainer(Trainer):
             try:
                 with self._writing():
                     super()._save_checkpoint(model, trial)
-                state = {"data": self.data_fingerprint, "guard": self.guard.state(), **self.recorder.state()}
+                state = {
+                    "data": self.data_fingerprint,
+                    "guard": self.guard.state(),
+                    "best": self.best.state(),
+                    **self.recorder.state(),
+                }
                 with self._writing():
                     if owner:
                         checkpoints.write_json(folder / RUN_STATE, state)
@@ -65,7 +72,7 @@ class CheckpointingTrainer(Trainer):
             finally:
                 self._saving_in = None
         if owner:
-            checkpoints.prune(run, step, self.settings.keep_last)
+            checkpoints.prune(run, step, self.settings.keep_last, self.best.steps)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -133,3 +140,4 @@ class CheckpointingTrainer(Trainer):
         state = json.loads((folder / RUN_STATE).read_text(encoding="utf-8"))
         self.recorder.restore(state, owner=self.is_world_process_zero())
         self.guard.restore(state["guard"])
+        self.best.restore(state["best"])

@@ -13,7 +13,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -125,10 +125,12 @@ def problem_with(folder: Path) -> str | None:
     return None
 
 
-def prune(run: Path, step: int, keep: int) -> None:
-    """Delete all but the newest `keep` checkpoints up to `step`; what is later was damaged and passed over by the resume."""
+def prune(run: Path, step: int, keep: int, best: Collection[int] = ()) -> None:
+    """Delete all but the newest `keep` checkpoints up to `step`, and those of the steps `best`; what is later was damaged and
+    passed over by the resume."""
     every = checkpoints_in(run)
     good = [folder for folder in every if step_of(folder) <= step][-keep:]
+    good += [folder for folder in every if step_of(folder) in best]
     for folder in every:
         if folder not in good:
             shutil.rmtree(folder, ignore_errors=True)

@@ -38,6 +38,8 @@ class TrainingConfig(Config):
     learnt_by: which of the two `advance_at` and `on_collapse` go by. While words remain, the answer can be read off them whatever
         the thoughts hold; the first word after the thoughts cannot. Where words can be put in many ways, go by the answer.
     log_every, save_every: steps; save_every 0 saves at the end only. keep_last: complete checkpoints kept.
+    keep_best: and so many with the highest `best_by`, a score of the validation (`evaluation`), saved where they are found.
+    final_model: which weights become `model/`: those of the last step, or of the best checkpoint.
     gradient_norms: steps between reports of the gradient norm of each term (of a step's first micro-batch, on each process for
         itself; a backward pass a term); 0 reports none.
     bad_steps: what to do about a loss that is not a number, or jumps; see `training.incidents`. A resume may change it.
@@ -62,10 +64,19 @@ class TrainingConfig(Config):
     log_every: int = Field(10, gt=0)
     save_every: int = Field(500, ge=0)
     keep_last: int = Field(2, gt=0)
+    keep_best: int = Field(0, ge=0)
+    best_by: str = "accuracy"
+    final_model: Literal["last", "best"] = "last"
     gradient_norms: int = Field(0, ge=0)
     bad_steps: BadSteps = BadSteps()
     report_to: tuple[str, ...] = ()
     run_name: str | None = None
+
+    @model_validator(mode="after")
+    def _best_is_kept(self) -> TrainingConfig:
+        if self.final_model == "best" and not self.keep_best:
+            raise ValueError("final_model: best needs the best checkpoint: set keep_best to 1 or more")
+        return self
 
     @model_validator(mode="after")
     def _betas_in_range(self) -> TrainingConfig:

@@ -237,6 +237,13 @@ def _save_final(prepared: Prepared, trainer: LatentThoughtTrainer, output: Path)
     bring_home(model, keep=trainer.is_world_process_zero())
     if not trainer.is_world_process_zero():
         return output / MODEL_FOLDER
+    if prepared.recipe.training.final_model == "best":
+        best = output / checkpoints.name_of(trainer.best.steps[0])
+        if problem := checkpoints.problem_with(best):
+            raise DamagedFileError(
+                f"{best}, the best checkpoint: {problem}; training.final_model=last does without"
+            )
+        checkpoints.load_weights(model, best)
     save_companions(trainer.latent_model, output)
     if prepared.recipe.model.lora is not None:
         origin = prepared.recipe.model.adapter_origin

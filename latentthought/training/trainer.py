@@ -31,7 +31,9 @@ from latentthought.objective.gradients import gradient_norms
 from latentthought.objective.spelling import SpellingTerm
 from latentthought.objective.terms import DEFAULT_TERMS
 from latentthought.objective.total import Objective
+from latentthought.processes import StoppedElsewhere
 from latentthought.training.arguments import settings_of
+from latentthought.training.best import BestSteps
 from latentthought.training.checkpointing import inside
 from latentthought.training.dataset import StageCollator, StagedDataset, seed_slot, staged
 from latentthought.training.flow import StepFlow
@@ -143,6 +145,7 @@ class LatentThoughtTrainer(GuardedTrainer):
             self.accelerator.num_processes,
             self._over_ranks,
         )
+        self.best = BestSteps(settings.keep_best, settings.best_by)
         self._micro = 0
         self._begin_guarding()
 
@@ -299,6 +302,7 @@ class LatentThoughtTrainer(GuardedTrainer):
         row = self.recorder.row(done, self.train_dataset.epoch_of(done), norm)
         if validate:
             row.update(self._validate(self.plan.at(done - 1)))
+            self._rank(done, row)
         if self.is_world_process_zero():
             self.recorder.file.write(row)
             self.progress.metrics(row)
@@ -313,6 +317,17 @@ class LatentThoughtTrainer(GuardedTrainer):
         if self.scorer is None or not (self.is_world_process_zero() or sharded()):
             return {}
         return scores(self.scorer, self.latent_model, self.tokenizer, self.train_dataset.curriculum, moment)
+
+    def _rank(self, done: int, row: dict[str, Any]) -> None:
+        """Where the validation is among the best so far, a checkpoint is due; the first process's scores count."""
+        if not self.settings.keep_best:
+            return
+        problem = self.best.problem_with(row) if self.is_world_process_zero() else None
+        value = float("nan") if problem else self.best.read(row) if self.is_world_process_zero() else 0.0
+        value = float(self._over_ranks(torch.tensor(value, dtype=torch.float64, device=self.args.device)))
+        if value != value:  # all of them have to learn of it
+            raise ConfigError(problem) if problem else StoppedElsewhere(ConfigError.exit_code)
+        self.control.should_save = self.best.offer(done, value) or self.control.should_save
 
     def floating_point_ops(self, inputs: Any) -> int:
         return 0  # a count over all parameters at every micro-batch, for a number that leaves thoughts out

@@ -1,0 +1,118 @@
+"""The best checkpoints are kept beside the last, are the best after a kill too, and may become the finished model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from latentthought.errors import ConfigError, DamagedFileError
+from latentthought.recipe import Recipe
+from latentthought.training.best import BestSteps
+from latentthought.training.progress import Silent
+from latentthought.training.run import train
+from tests.training.test_resume import KillAt, Killed, assert_same_run
+
+# by the step at which they are given: 3, 6, 9, 12, 15, 18
+SCORES = {3: 0.1, 6: 0.7, 9: 0.3, 12: 0.7, 15: 0.6, 18: 0.2}
+
+
+class Scorer:
+    """Gives the scores in their order, from the step that a run is resumed at."""
+
+    def __init__(self, first: int = 0) -> None:
+        self._left = [score for step, score in SCORES.items() if step > first]
+
+    def __call__(self, model: Any, tokenizer: Any, *, thoughts: int, mix_ratio: float) -> dict[str, float]:
+        return {"accuracy": self._left.pop(0), "tokens": 3.0}
+
+
+def recipe(make_recipe: Any, **training: Any) -> Recipe:
+    settings = {"save_every": 4, "keep_last": 1, "keep_best": 2, "log_every": 2, **training}
+    return make_recipe(training=settings, evaluation={"task": "hops", "every": 3})
+
+
+def saved(run: Path) -> set[int]:
+    return {int(path.name.removeprefix("checkpoint-")) for path in run.glob("checkpoint-*")}
+
+
+def test_ranks() -> None:
+    best = BestSteps(2, "accuracy")
+    assert [best.offer(step, score) for step, score in SCORES.items()] == [
+        True,
+        True,
+        True,
+        True,
+        False,
+        False,
+    ]
+    assert best.steps == (6, 12)  # of two equal ones the earlier first
+    again = BestSteps(2, "accuracy")
+    again.restore(json.loads(json.dumps(best.state())))
+    assert again.steps == best.steps
+
+
+def test_the_best_are_kept(make_recipe, tmp_path: Path) -> None:
+    train(recipe(make_recipe), tmp_path / "run", scorer=Scorer(), progress=Silent())
+    assert saved(tmp_path / "run") == {6, 12, 18}
+    train(recipe(make_recipe, keep_best=0), tmp_path / "plain", scorer=Scorer(), progress=Silent())
+    assert saved(tmp_path / "plain") == {18}
+    assert_same_run(tmp_path / "run", tmp_path / "plain")
+
+
+def test_the_best_becomes_the_model(make_recipe, tmp_path: Path) -> None:
+    train(recipe(make_recipe, final_model="best"), tmp_path / "run", scorer=Scorer(), progress=Silent())
+    model = load_file(tmp_path / "run" / "model" / "model.safetensors")
+    best, last = (load_file(tmp_path / "run" / f"checkpoint-{n}" / "model.safetensors") for n in (6, 18))
+    assert all(model[name].equal(tensor) for name, tensor in best.items() if name in model)
+    assert not all(model[name].equal(tensor) for name, tensor in last.items() if name in model)
+
+
+def test_the_best_are_the_same_after_kills(make_recipe, tmp_path: Path) -> None:
+    settings = recipe(make_recipe, final_model="best")
+    train(settings, tmp_path / "whole", scorer=Scorer(), progress=Silent())
+    for step, checkpoint in ((8, 0), (14, 6)):
+        with pytest.raises(Killed):
+            train(
+                settings,
+                tmp_path / "run",
+                resume=checkpoint > 0,
+                scorer=Scorer(checkpoint),
+                progress=Silent(),
+                callbacks=(KillAt(step, "begin"),),
+            )
+    train(settings, tmp_path / "run", resume=True, scorer=Scorer(12), progress=Silent())
+    assert saved(tmp_path / "run") == saved(tmp_path / "whole")
+    assert_same_run(tmp_path / "run", tmp_path / "whole")
+
+
+def test_a_damaged_best_checkpoint(make_recipe, tmp_path: Path) -> None:
+    settings = recipe(make_recipe)
+    train(settings, tmp_path / "run", scorer=Scorer(), progress=Silent())
+    (tmp_path / "run" / "model").rename(tmp_path / "old")
+    with (tmp_path / "run" / "checkpoint-6" / "model.safetensors").open("r+b") as file:
+        file.write(b"x")
+    best = settings.replace(training={**settings.training.dump(), "final_model": "best"})
+    with pytest.raises(
+        DamagedFileError, match=r"checkpoint-6, the best checkpoint: model\.safetensors is damaged"
+    ):
+        train(best, tmp_path / "run", resume=True, scorer=Scorer(18), progress=Silent())
+    train(settings, tmp_path / "run", resume=True, scorer=Scorer(18), progress=Silent())
+    new, old = (
+        load_file(path / "model.safetensors") for path in (tmp_path / "run" / "model", tmp_path / "old")
+    )
+    assert all(torch.equal(new[name], tensor) for name, tensor in old.items())
+
+
+def test_what_cannot_be_ranked(make_recipe, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"keep_best goes by the validation.*evaluation\.every"):
+        make_recipe(training={"keep_best": 1})
+    with pytest.raises(ConfigError, match="best needs the best checkpoint"):
+        make_recipe(training={"final_model": "best"})
+    misspelt = recipe(make_recipe, best_by="acuracy")
+    with pytest.raises(ConfigError, match=r"training\.best_by: .*acuracy.*Did you mean accuracy"):
+        train(misspelt, tmp_path / "run", scorer=Scorer(), progress=Silent())
