@@ -30,7 +30,7 @@ SMOKE_STEPS = 4
 # keys that describe a recipe and do not change what it trains
 DESCRIPTIVE = frozenset({"name", "description", "extends", "smoke"})
 # what of an engine changes more than the order of sums
-LASTING = frozenset({"precision"})
+LASTING = frozenset({"precision", "fp8"})
 # what of the training changes no step that goes well
 PASSING = frozenset({"bad_steps", "keep_last", "keep_best", "final_model"})
 
@@ -76,7 +76,7 @@ class Recipe(Config):
 
     def differences(self, other: Recipe) -> list[str]:
         """Dotted keys in which two recipes differ, as far as a resume must not change them: not what describes a recipe, what
-        to do about bad steps, which checkpoints to keep, and of the engine only the precision."""
+        to do about bad steps, which checkpoints to keep, and of the engine only the precision and fp8."""
         mine, theirs = (
             {key: value for key, value in recipe.dump().items() if key not in DESCRIPTIVE}
             for recipe in (self, other)

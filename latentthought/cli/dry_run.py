@@ -28,11 +28,13 @@ def show(recipe: Recipe, smoke: bool, device_gb: float | None = None) -> None:
     from latentthought.cli.console import console
     from latentthought.cli.forecast import show_forecast
     from latentthought.processes import process_count
+    from latentthought.training.float8 import check_float8
     from latentthought.training.run import prepare
     from latentthought.training.zero import check_zero, zero_settings
 
     terminal, count = console(), process_count()
     check_zero(recipe)
+    check_float8(recipe)
     recipe.engine.arguments(recipe.training.batch_size, count)
     terminal.print(Text(yaml.safe_dump(recipe.dump(), sort_keys=False, allow_unicode=True, width=110)))
     prepared = prepare(recipe, smoke)

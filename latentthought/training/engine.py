@@ -1,7 +1,7 @@
 """Where and in what precision a run computes: the part of a recipe that must not change what is learnt.
 
 The batch size of a recipe is the global one; `micro_batch_size` says how much of it fits at once, and accumulation follows.
-Under bf16 and fp16 the weights stay float32 (autocast), since an AdamW step of 1e-5 is lost in a bf16 weight of 1. That holds
+Under every precision the weights stay float32 (autocast), since an AdamW step of 1e-5 is lost in a bf16 weight of 1. That holds
 for ZeRO too, at 20 bytes a parameter over all processes (DeepSpeed's own bf16 mode takes 16), and with the losses of `ddp`.
 """
 
@@ -15,8 +15,9 @@ from pydantic import Field, model_validator
 
 from latentthought.config import Config
 from latentthought.errors import ConfigError
+from latentthought.training.float8 import Float8Config
 
-Precision = Literal["fp32", "bf16", "fp16"]
+Precision = Literal["fp32", "bf16", "fp16", "fp8"]
 Strategy = Literal["ddp", "zero1", "zero2", "zero3"]
 
 
@@ -26,7 +27,8 @@ class EngineConfig(Config):
     strategy: `ddp`: a copy of everything on every process (one process without a launcher); `zero1`: optimizer states spread over
         the processes; `zero2`: and gradients; `zero3`: and weights. ZeRO is DeepSpeed's.
     offload: keep optimizer states, or optimizer states and weights (`all`, zero3 alone), in the memory of the host.
-    precision: fp32, or autocast to bf16 or fp16 (fp16 scales the loss; CUDA and ddp only).
+    precision: fp32, or autocast to bf16 or fp16 (fp16 scales the loss; CUDA and ddp only); fp8: the linear layers of the decoder
+        blocks multiply in float8, the rest is as under bf16 (not zero3). fp8: by which library, see `Float8Config`.
     device: `auto` takes CUDA when there is one.
     micro_batch_size: rows a device works on at once; None is the whole share of the device.
     gradient_checkpointing: recompute instead of keep; a whole latent pass is the unit.
@@ -37,6 +39,7 @@ class EngineConfig(Config):
     strategy: Strategy = "ddp"
     offload: Literal["none", "optimizer", "all"] = "none"
     precision: Precision = "fp32"
+    fp8: Float8Config = Float8Config()
     device: Literal["auto", "cpu", "cuda"] = "auto"
     micro_batch_size: int | None = Field(None, gt=0)
     gradient_checkpointing: bool = False
@@ -64,13 +67,23 @@ class EngineConfig(Config):
                 f"offload all moves weights, which {self.strategy} keeps whole on every device; allowed for it: none, optimizer"
             )
         if self.precision == "fp16" and self.stage:
-            raise ValueError(f"precision fp16 goes with ddp; allowed for {self.strategy}: fp32, bf16")
+            raise ValueError(f"precision fp16 goes with ddp; allowed for {self.strategy}: fp32, bf16, fp8")
+        if self.precision == "fp8" and self.stage == 3:
+            raise ValueError(
+                "precision fp8 holds every weight that zero3 has gathered until the backward pass, and nothing would be spared; "
+                "allowed for zero3: fp32, bf16; or take zero2"
+            )
         return self
 
     @property
     def stage(self) -> int:
         """The stage of ZeRO; 0 without."""
         return int(self.strategy.removeprefix("zero")) if self.strategy.startswith("zero") else 0
+
+    @property
+    def autocast(self) -> Literal["fp32", "bf16", "fp16"]:
+        """What is computed in where no layer knows better; "fp32" is no autocast."""
+        return "bf16" if self.precision == "fp8" else self.precision
 
     def accumulation(self, batch_size: int, world_size: int) -> tuple[int, int]:
         """Micro-batch size of a device and micro-batches a step, such that their product over all ranks is `batch_size`."""
@@ -98,7 +111,7 @@ class EngineConfig(Config):
             )
         device = "cuda" if available and self.device != "cpu" else "cpu"
         if self.precision == "fp16" and device == "cpu":
-            raise ConfigError("engine.precision fp16 needs CUDA; allowed on a CPU: fp32, bf16")
+            raise ConfigError("engine.precision fp16 needs CUDA; allowed on a CPU: fp32, bf16, fp8")
         return device
 
     def place(self) -> str:
@@ -110,7 +123,7 @@ class EngineConfig(Config):
         """The share of `transformers.TrainingArguments` that the engine decides, but for DeepSpeed's (`training.zero`)."""
         micro, steps = self.accumulation(batch_size, world_size)
         # under ZeRO it is DeepSpeed that autocasts: accelerate would turn weights and optimizer states to bf16
-        precision = self.precision if self.stage == 0 else "fp32"
+        precision = self.autocast if self.stage == 0 else "fp32"
         return {
             "per_device_train_batch_size": micro,
             "gradient_accumulation_steps": steps,

@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     from latentthought.distillation.guidance import Guidance
     from latentthought.recipe import Recipe
     from latentthought.training.dataset import StagedDataset
+    from latentthought.training.float8 import Converted
     from latentthought.training.stages import StagePlan
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What `prepare` built. rows: encoded, those that fit. guidance: objective and teacher. dataset: all slots of the run."""
+    """What `prepare` built. rows: encoded, those that fit. guidance: objective and teacher. dataset: all slots of the run.
+    float8: what of the model multiplies in float8."""
 
     recipe: Recipe
     tokenizer: Any
@@ -27,6 +29,7 @@ class Prepared:
     rows: Fitted
     guidance: Guidance
     dataset: StagedDataset
+    float8: Converted | None = None
 
     @property
     def plan(self) -> StagePlan:
@@ -40,6 +43,7 @@ class Prepared:
             f"model      {parameters:,} parameters, {trained:,} of them trained",
             f"data       {len(self.dataset.rows):,} rows from {self.examples.origin}",
         ]
+        lines[1:1] = [f"precision  {self.float8}"] if self.float8 else []
         lines += (
             [f"           {len(self.examples.skipped)} rows skipped: {self._skips()}"]
             if self.examples.skipped
@@ -78,6 +82,7 @@ def prepare(recipe: Recipe, smoke: bool = False) -> Prepared:
     from latentthought.objective.terms import asks_teacher
     from latentthought.training.checkpointing import inside
     from latentthought.training.dataset import staged
+    from latentthought.training.float8 import choose, convert
     from latentthought.training.rows import training_rows
 
     curriculum = recipe.curriculum
@@ -114,6 +119,9 @@ def prepare(recipe: Recipe, smoke: bool = False) -> Prepared:
         model = with_adapters(model, recipe.model.lora)
     torch.manual_seed(recipe.seed)
     attach_companions(inside(model), guidance, tokenizer)
+    float8, engine = None, recipe.engine
+    if engine.precision == "fp8":
+        float8 = convert(model, choose(engine.fp8, engine.place(), engine.gradient_checkpointing))
     chosen = rows.rows if guidance.kept is None else [rows.rows[place] for place in guidance.kept]
     dataset = staged(chosen, curriculum, thought, recipe.training, recipe.seed, guidance.teaching)
-    return Prepared(recipe, tokenizer, model, examples, rows, guidance, dataset)
+    return Prepared(recipe, tokenizer, model, examples, rows, guidance, dataset, float8)

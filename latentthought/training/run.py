@@ -26,6 +26,7 @@ from latentthought.config import read_yaml, write_yaml
 from latentthought.errors import ConfigError, DamagedFileError, Preempted
 from latentthought.processes import process_count
 from latentthought.training import checkpoints
+from latentthought.training.float8 import check_float8
 from latentthought.training.folder import ADAPTER_FOLDER, MODEL_FOLDER, RECIPE_FILE, claimed, save_folder
 from latentthought.training.incidents import RolledBack
 from latentthought.training.monitor import METRICS_FILE, MetricsFile
@@ -84,6 +85,7 @@ def train(
     recipe.engine.arguments(recipe.training.batch_size, process_count())
     check_surroundings(recipe.engine)
     check_zero(recipe)
+    check_float8(recipe)
     if recipe.training.report_to:
         from latentthought.training.arguments import check_trackers
 
@@ -229,6 +231,7 @@ def _save_final(prepared: Prepared, trainer: LatentThoughtTrainer, output: Path)
     from latentthought.model.adapters import merged, save_adapter
     from latentthought.model.companions import save_companions
     from latentthought.model.sharding import bring_home
+    from latentthought.training.float8 import make_plain
 
     model, tokenizer = (
         trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False),
@@ -237,6 +240,7 @@ def _save_final(prepared: Prepared, trainer: LatentThoughtTrainer, output: Path)
     bring_home(model, keep=trainer.is_world_process_zero())
     if not trainer.is_world_process_zero():
         return output / MODEL_FOLDER
+    make_plain(trainer.latent_model)
     if prepared.recipe.training.final_model == "best":
         best = output / checkpoints.name_of(trainer.best.steps[0])
         if problem := checkpoints.problem_with(best):

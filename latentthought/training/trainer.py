@@ -36,6 +36,7 @@ from latentthought.training.arguments import settings_of
 from latentthought.training.best import BestSteps
 from latentthought.training.checkpointing import inside
 from latentthought.training.dataset import StageCollator, StagedDataset, seed_slot, staged
+from latentthought.training.float8 import plain
 from latentthought.training.flow import StepFlow
 from latentthought.training.guarding import GuardedTrainer
 from latentthought.training.optimization import TrainingConfig, set_rate_step, split_groups
@@ -316,7 +317,10 @@ class LatentThoughtTrainer(GuardedTrainer):
         # where weights are spread over the ranks all of them score the same rows, step by step together
         if self.scorer is None or not (self.is_world_process_zero() or sharded()):
             return {}
-        return scores(self.scorer, self.latent_model, self.tokenizer, self.train_dataset.curriculum, moment)
+        with plain(self.latent_model):
+            return scores(
+                self.scorer, self.latent_model, self.tokenizer, self.train_dataset.curriculum, moment
+            )
 
     def _rank(self, done: int, row: dict[str, Any]) -> None:
         """Where the validation is among the best so far, a checkpoint is due; the first process's scores count."""

@@ -92,7 +92,7 @@ def zero_settings(recipe: Recipe, world_size: int) -> dict[str, Any]:
         "steps_per_print": 1 << 40,
         "wall_clock_breakdown": False,
     }
-    if engine.precision == "bf16":
+    if engine.autocast == "bf16":
         # no modules whose gradients would be rounded on their way between the processes
         settings["torch_autocast"] = {
             "enabled": True,
