@@ -22,7 +22,7 @@ os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 import torch
 
-from benchmarks import cache, distillation, divergence, extraction, generate, grading, train_step
+from benchmarks import cache, distillation, divergence, extraction, float8, generate, grading, train_step
 from benchmarks.findings import Findings, findings_markdown
 from benchmarks.report import ROOT, Report, as_json, as_markdown, circumstances, write_block
 from benchmarks.settings import Settings
@@ -37,6 +37,7 @@ BENCHMARKS: dict[str, Callable[[Settings], Report | Findings]] = {
     "divergence": divergence.run,
     "extraction": extraction.run,
     "distillation": distillation.run,
+    "fp8": float8.run,
 }
 # these share the table of their device; every other one has a block of its own in the document
 IN_ONE_TABLE = ("train_step", "generate")
@@ -101,7 +102,7 @@ def parser() -> argparse.ArgumentParser:
         choices=DTYPES,
         help="for the timed runs; values are compared in float32",
     )
-    made.add_argument("--model", choices=MODELS, help="sizes of GPT-2 (small)")
+    made.add_argument("--model", choices=MODELS, help="sizes of GPT-2 (small); fp8: of a Llama")
     made.add_argument("--teacher", choices=MODELS, help="distillation: the teacher's sizes (the student's)")
     made.add_argument("--batch", type=int, metavar="N", help="rows of a training step (4)")
     made.add_argument("--thoughts", type=int, metavar="N", help="thoughts of a row (6)")

@@ -100,8 +100,18 @@ def _devices() -> dict[str, Any]:
         for i in range(torch.cuda.device_count())
     ]
     devices["bf16"] = bool(devices["cuda"]) and torch.cuda.is_bf16_supported()
+    devices["fp8"] = _float8("cuda" if devices["cuda"] else "cpu")
     devices["mps"] = torch.backends.mps.is_available()
     return devices
+
+
+def _float8(device: str) -> str:
+    """What `engine.precision: fp8` would do here."""
+    from latentthought.cli.noise import quiet_libraries
+    from latentthought.training.float8 import describe
+
+    quiet_libraries()
+    return describe(device)
 
 
 def _environment() -> dict[str, str]:

@@ -13,7 +13,16 @@ def quiet() -> None:
     Called by commands that load a model anyway: it imports transformers.
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    # torchao announces every CUDA kernel that it cannot load on this machine
+    quiet_libraries()
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+
+
+def quiet_libraries() -> None:
+    """The part of `quiet` that imports nothing."""
+    # torchao, which peft imports where it is installed, announces every CUDA kernel that it cannot load on this machine, and
+    # has torch warn of two enums of its own
     logging.getLogger("torchao").setLevel(logging.ERROR)
     logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
     # bitsandbytes, which transformers imports where it is installed, misses a kernel that nobody asked for
@@ -27,9 +36,6 @@ def quiet() -> None:
     logging.getLogger("accelerate.accelerator").addFilter(_not_the_accumulation)
     # the errors that follow say the same in one line
     logging.getLogger("transformers.modeling_utils").addFilter(_not_our_report)
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.disable_progress_bar()
 
 
 def _not_the_accelerator(record: logging.LogRecord) -> bool:
