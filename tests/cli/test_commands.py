@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,6 +46,27 @@ def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
     assert findings["missing"] == []
     assert findings["required"]["torch"]
     assert "everything required is here" in said(capsys, ["doctor"])
+
+
+def test_doctor_says_what_float8_would_do(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("torchao")
+    found = json.loads(said(capsys, ["doctor", "--json"]))["devices"]["fp8"]
+    assert "torchao (tensorwise" in found or "transformer-engine" in found
+    monkeypatch.setitem(sys.modules, "torchao.float8", None)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    assert re.search(
+        r"fp8 +no: needs torchao, which does not import .*latentthought\[fp8\]", said(capsys, ["doctor"])
+    )
+
+
+def test_torchao_is_not_heard() -> None:
+    """peft imports it where it is installed, and it announces every kernel that it cannot load."""
+    pytest.importorskip("torchao")
+    program = "from latentthought.cli.noise import quiet_libraries as q; q(); import torchao.float8"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout + done.stderr == ""
 
 
 def test_dry_run_shows_and_writes_nothing(
