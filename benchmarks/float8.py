@@ -12,6 +12,7 @@ transformer-engine is not measured.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +39,7 @@ RECIPES = ("tensorwise", "rowwise")
 # what each of two operands may be off by, as a share of itself: half of the last of e4m3's three bits
 FIRST_LOSS = 2 * 2.0**-4
 
-Switch = Callable[[], Callable[[], None]]
+Switch = Callable[[], Callable[[], object]]
 
 
 def make_model(sizes: Sizes, device: torch.device, seed: int) -> LatentThoughtForCausalLM:
@@ -102,15 +103,11 @@ def run(settings: Settings) -> Findings:
 def _switch(model: nn.Module, into: Callable[[], None]) -> Switch:
     """Puts the float8 layers of one side in; returns what takes them out again."""
 
-    def switch() -> Callable[[], None]:
+    def switch() -> Callable[[], object]:
         into()
-        return lambda: _take_out(model)
+        return partial(make_plain, model)
 
     return switch
-
-
-def _take_out(model: nn.Module) -> None:
-    make_plain(model)
 
 
 def _losses(model: nn.Module, switch: Switch, loss: Callable[[], Tensor], settings: Settings) -> list[float]:

@@ -236,6 +236,7 @@ def test_thoughts_of_both_kinds_agree_up_to_float8() -> None:
 # --- whole runs -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_run_learns_and_leaves_a_plain_model(tiny: Callable[..., Recipe], tmp_path: Path) -> None:
     seen: list[set[str]] = []
 
