@@ -196,9 +196,10 @@ def _changed(folder: Path, recipe: Recipe) -> str:
 def write_origin(folder: Path, recipe: Recipe, smoke: bool) -> None:
     """Keep what made the cache beside it."""
     from latentthought.config import write_yaml
+    from latentthought.evaluation.samples import write_bytes
 
     write_yaml(folder / RECIPE, recipe.dump())
-    (folder / ORIGIN).write_text(json.dumps({"smoke": smoke}) + "\n", encoding="utf-8")
+    write_bytes(folder / ORIGIN, (json.dumps({"smoke": smoke}) + "\n").encode())
 
 
 def read_origin(folder: Path) -> tuple[Recipe, bool]:

@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,7 @@ def saving(
     partial, final = run / PARTIAL / name_of(step), run / name_of(step)
     try:
         if owner:
-            shutil.rmtree(run / PARTIAL, ignore_errors=True)
+            clear_unfinished(run)
             partial.mkdir(parents=True)
         meet()
         yield partial
@@ -71,7 +71,7 @@ def saving(
         if owner:
             _mark(partial, step)
             if final.exists():  # damaged, and passed over by the resume
-                shutil.rmtree(final)
+                final.replace(run / PARTIAL / "damaged")
             partial.replace(final)
             sync_folder(run)
         meet()
@@ -85,7 +85,7 @@ def saving(
         raise LatentThoughtError(f"cannot save {final}: {error}. {state}") from error
     finally:
         if owner:
-            shutil.rmtree(run / PARTIAL, ignore_errors=True)
+            clear_unfinished(run)
 
 
 def newest(run: Path, say: Callable[[str], None]) -> Path | None:
@@ -133,7 +133,21 @@ def prune(run: Path, step: int, keep: int, best: Collection[int] = ()) -> None:
     good += [folder for folder in every if step_of(folder) in best]
     for folder in every:
         if folder not in good:
-            shutil.rmtree(folder, ignore_errors=True)
+            _discard(folder)
+
+
+def _discard(folder: Path) -> None:
+    """Delete a checkpoint. It loses its name first: what a kill leaves of it must not look like a damaged one."""
+    doomed = folder.parent / PARTIAL / folder.name
+    with suppress(OSError):
+        doomed.parent.mkdir(exist_ok=True)
+        folder.replace(doomed)
+    clear_unfinished(folder.parent)
+
+
+def clear_unfinished(run: Path) -> None:
+    """Delete what a kill has left of a checkpoint that was being written or deleted."""
+    shutil.rmtree(run / PARTIAL, ignore_errors=True)
 
 
 def save_weights(model: nn.Module, folder: Path, write: bool = True) -> None:

@@ -53,18 +53,22 @@ def save_folder(final: Path, write: Callable[[Path], object]) -> Path:
     """
     from safetensors import SafetensorError
 
-    fresh = final.with_name(f".{final.name}-new")
+    fresh, before = (final.with_name(f".{final.name}-{what}") for what in ("new", "old"))
     shutil.rmtree(fresh, ignore_errors=True)
     try:
         fresh.mkdir()
         write(fresh)
-        if final.exists():
-            shutil.rmtree(final)
+        if (
+            final.exists()
+        ):  # of a run that was killed before its end; a kill while it is deleted must not leave half of it
+            shutil.rmtree(before, ignore_errors=True)
+            final.replace(before)
         fresh.replace(final)
     except (OSError, SafetensorError) as error:
         raise LatentThoughtError(
             f"cannot save {final}: {error}. The checkpoints are intact; free some space and continue with --resume"
         ) from error
     finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+        for leftover in (fresh, before):
+            shutil.rmtree(leftover, ignore_errors=True)
     return final
