@@ -56,7 +56,7 @@ class Group:
         device = None
         if torch.cuda.is_available():
             device = f"cuda:{state.local_process_index % torch.cuda.device_count()}"
-        return cls(state.process_index, state.num_processes, device, _board(state))
+        return cls(state.process_index, state.num_processes, device, open_board(state.process_index))
 
     @property
     def first(self) -> bool:
@@ -164,11 +164,11 @@ def _exit_code(error: BaseException) -> int:
     return error.exit_code if isinstance(error, LatentThoughtError) else 1
 
 
-def _board(state: Any) -> Any:
-    """The store at the first process, which all have opened when this returns."""
+def open_board(rank: int) -> Any:
+    """The store at the first process, which all have opened when this returns. All processes have to call it."""
     import torch.distributed
 
-    host, first = os.environ.get("MASTER_ADDR", "localhost"), state.process_index == 0
+    host, first = os.environ.get("MASTER_ADDR", "localhost"), rank == 0
     wait = timedelta(minutes=5)
     held = (
         torch.distributed.TCPStore(host, 0, is_master=True, wait_for_workers=False, timeout=wait)

@@ -16,6 +16,7 @@ from transformers import Trainer
 from latentthought.processes import StoppedElsewhere
 from latentthought.training import checkpoints
 from latentthought.training.optimizer_state import load_optimizer, save_optimizer
+from latentthought.training.watchdog import Unwatched
 
 if TYPE_CHECKING:
     from latentthought.training.best import BestSteps
@@ -40,6 +41,7 @@ class CheckpointingTrainer(Trainer):
     best: BestSteps
     data_fingerprint: str
     tokenizer: Any
+    watch: Unwatched = Unwatched()
     _saving_in: Path | None = None
     _failure: Exception | None = None
 
@@ -54,6 +56,7 @@ class CheckpointingTrainer(Trainer):
     def _save_checkpoint(self, model: nn.Module, trial: Any = None) -> None:
         run, step = Path(self.args.output_dir), self.state.global_step
         owner = self.is_world_process_zero()
+        self.watch.mark("saving")
         with checkpoints.saving(run, step, owner, self.accelerator.wait_for_everyone) as folder:
             self._saving_in = folder.parent
             try:

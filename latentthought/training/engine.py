@@ -7,6 +7,7 @@ for ZeRO too, at 20 bytes a parameter over all processes (DeepSpeed's own bf16 m
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
@@ -34,6 +35,8 @@ class EngineConfig(Config):
     gradient_checkpointing: recompute instead of keep; a whole latent pass is the unit.
     bucket_size: numbers that ZeRO reduces or gathers at once; they lie in memory beside everything else.
     threads: torch's CPU threads; None leaves them as they are.
+    timeout: seconds after which a process that does not move while the others wait for it is named, and the run ended, see
+        `training.watchdog`.
     """
 
     strategy: Strategy = "ddp"
@@ -45,6 +48,7 @@ class EngineConfig(Config):
     gradient_checkpointing: bool = False
     bucket_size: int = Field(100_000_000, gt=0)
     threads: int | None = Field(None, gt=0)
+    timeout: float = Field(1800.0, gt=0)
 
     @model_validator(mode="before")
     @classmethod
@@ -130,4 +134,6 @@ class EngineConfig(Config):
             "use_cpu": self.resolve_device() == "cpu",
             "bf16": precision == "bf16",
             "fp16": precision == "fp16",
+            # of a collective: after the watchdog has had the time to say who is waited for
+            "ddp_timeout": math.ceil(1.5 * self.timeout) + 60,
         }

@@ -16,7 +16,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +33,7 @@ from latentthought.training.monitor import METRICS_FILE, MetricsFile
 from latentthought.training.preparation import Prepared, prepare
 from latentthought.training.progress import Progress, Silent, make_progress
 from latentthought.training.surroundings import check_surroundings
+from latentthought.training.watchdog import watching
 from latentthought.training.zero import check_zero, zero_process, zero_settings
 
 if TYPE_CHECKING:
@@ -102,8 +103,8 @@ def train(
             with _stop_on_signals() as stop:
                 while True:
                     try:
-                        with zero_process(recipe):
-                            return _train(recipe, output, smoke, scorer, shown, callbacks, stop)
+                        with zero_process(recipe), watching(recipe.engine.timeout) as watch:
+                            return _train(recipe, output, smoke, scorer, shown, callbacks, stop, watch)
                     except RolledBack:  # written down; what goes on reads it, and is a resume like any other
                         stop.trainer = None
                     gc.collect()  # two models do not fit where one does
@@ -119,12 +120,14 @@ def _train(
     progress: Progress,
     callbacks: tuple[Any, ...],
     stop: _Stop,
+    watch: Callable[[LatentThoughtTrainer], None],
 ) -> RunResult:
     begun = time.perf_counter()
     prepared = prepare(recipe, smoke)
     for line in prepared.summary():
         progress.say(line)
     trainer = _make_trainer(prepared, output, scorer, progress, callbacks)
+    watch(trainer)
     fingerprint = prepared.examples.fingerprint
     checkpoint = checkpoints.newest(output, progress.say)
     if checkpoint is not None:
@@ -132,6 +135,7 @@ def _train(
         trainer.restore_run(checkpoint)
     done = checkpoints.step_of(checkpoint) if checkpoint else 0
     if trainer.is_world_process_zero():
+        checkpoints.clear_unfinished(output)
         trainer.recorder.file.truncate(done)
         trainer.incidents.truncate(done)
     if checkpoint is not None:
@@ -151,7 +155,8 @@ def _train(
     if prepared.guidance.teaching is not None and (line := prepared.guidance.teaching.report()):
         progress.say(line)
     model = _save_final(prepared, trainer, output)
-    return RunResult(output, model, done, time.perf_counter() - begun, trainer.recorder.file.last())
+    seconds = max(time.perf_counter() - begun, 0.0)
+    return RunResult(output, model, done, seconds, trainer.recorder.file.last())
 
 
 def _make_trainer(

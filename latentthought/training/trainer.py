@@ -168,6 +168,7 @@ class LatentThoughtTrainer(GuardedTrainer):
         self, epoch_iterator: Iterator, num_batches: int, device: torch.device
     ) -> tuple[list, Tensor | None]:
         """The micro-batches of a step, and the valid positions of each term over all of them and all ranks."""
+        self.watch.mark("data", self.state.global_step + 1)
         batches = list(itertools.islice(epoch_iterator, num_batches))
         if not batches:
             return [], None
@@ -315,6 +316,7 @@ class LatentThoughtTrainer(GuardedTrainer):
 
     def _validate(self, moment: Moment) -> dict[str, float]:
         # where weights are spread over the ranks all of them score the same rows, step by step together
+        self.watch.mark("validation")
         if self.scorer is None or not (self.is_world_process_zero() or sharded()):
             return {}
         with plain(self.latent_model):
