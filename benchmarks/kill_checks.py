@@ -163,7 +163,11 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
 def file_differences(left: Path, right: Path) -> list[str]:
     """Files of two folders that are not there in both, or not equal to the last byte."""
     mine, theirs = (
-        {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        {
+            str(path.relative_to(folder)): path.read_bytes()
+            for path in folder.rglob("*")
+            if path.is_file() and path.name != ".lock"  # which names a process
+        }
         for folder in (left, right)
     )
     return sorted(name for name in mine.keys() | theirs.keys() if mine.get(name) != theirs.get(name))

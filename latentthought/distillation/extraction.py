@@ -109,7 +109,7 @@ class Extractor:
             self._run(longest).records()
             begun = time.perf_counter()
             self._run(longest).records()
-            each = (time.perf_counter() - begun) / self._tokens(longest)
+            each = max(time.perf_counter() - begun, 0.0) / self._tokens(longest)
             seconds = each * tokens / min(self.group.count, len(missing))
         rows = [self.readings[row] for shard in missing for row in self.rows_of(shard)]
         return forecast(folder, self.spec, rows, len(missing), tokens, seconds)
@@ -137,7 +137,7 @@ class Extractor:
             manifest = finish(folder, self.spec, whole.values(), beside).dump()
         manifest = self.group.exchange(manifest)[0]
         lines = [line for result in results for line in result["empty"]]
-        return Extraction(Manifest.parse(manifest), len(fresh), time.perf_counter() - begun, lines)
+        return Extraction(Manifest.parse(manifest), len(fresh), max(time.perf_counter() - begun, 0.0), lines)
 
     def _make(
         self, folder: Path, shards: Iterable[int], progress: Callable[[int], None]

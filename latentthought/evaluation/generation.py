@@ -193,7 +193,7 @@ class Generator:
             new = output.sequences[:, width:].tolist()  # waits for the device
             counts = output.get("thought_counts")
             thoughts = [0] * len(rows) if counts is None else counts.tolist()
-            milliseconds = 1000 * (time.perf_counter() - started) / len(rows)
+            milliseconds = 1000 * max(time.perf_counter() - started, 0.0) / len(rows)
         return [Completion(self._cut(new[i]), int(thoughts[i]), milliseconds) for i in range(len(batch))]
 
     def _seed(self, first: Request) -> int:

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from latentthought.errors import DamagedFileError, LatentThoughtError
 from latentthought.files import sha256_of, sync_folder
 from latentthought.model.sharding import whole_copies
+from latentthought.training.folder import gone
 
 MARKER = "complete.json"
 WEIGHTS = "model.safetensors"
@@ -64,6 +65,8 @@ def saving(
     try:
         if owner:
             clear_unfinished(run)
+            if not run.is_dir():  # not to be made again: recipe and metrics would be missing in it
+                raise LatentThoughtError(gone(run))
             partial.mkdir(parents=True)
         meet()
         yield partial
@@ -76,6 +79,8 @@ def saving(
             sync_folder(run)
         meet()
     except (OSError, SafetensorError, RuntimeError) as error:
+        if not run.is_dir():
+            raise LatentThoughtError(gone(run)) from error
         good = next((path for path in reversed(checkpoints_in(run)) if problem_with(path) is None), None)
         state = (
             f"{good.name} is intact; free some space and resume from it"
@@ -111,16 +116,20 @@ def newest(run: Path, say: Callable[[str], None]) -> Path | None:
 def problem_with(folder: Path) -> str | None:
     """What is wrong with a checkpoint, or None."""
     try:
-        files = json.loads((folder / MARKER).read_text(encoding="utf-8"))["files"]
+        files = dict(json.loads((folder / MARKER).read_text(encoding="utf-8"))["files"])
     except FileNotFoundError:
         return f"it is not complete (no {MARKER})"
     except (ValueError, KeyError, TypeError, OSError):
         return f"its {MARKER} is damaged"
     for name, expected in files.items():
         path = folder / name
-        if not path.is_file():
+        try:
+            found = sha256_of(path)
+        except FileNotFoundError:
             return f"{name} is missing"
-        if sha256_of(path) != expected:
+        except OSError as error:
+            return f"{name} cannot be read ({error.strerror})"
+        if found != expected:
             return f"{name} is damaged (its hash differs)"
     return None
 

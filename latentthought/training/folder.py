@@ -7,10 +7,13 @@ has to be deleted would outlive a kill.
 from __future__ import annotations
 
 import fcntl
+import os
 import shutil
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from latentthought.errors import FolderInUseError, LatentThoughtError, UserError
 
@@ -27,16 +30,22 @@ def claimed(output: Path, resume: bool) -> Iterator[None]:
     if output.exists() and not output.is_dir():
         raise FolderInUseError(f"{output} is a file; --output wants a folder")
     output.mkdir(parents=True, exist_ok=True)
-    with (output / _LOCK).open("a") as lock:
+    with (output / _LOCK).open("a+", encoding="utf-8", errors="replace") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise FolderInUseError(f"{output}: another run is writing to this folder") from None
+            raise FolderInUseError(
+                f"{output}: another run is writing to this folder{_holder(lock)}"
+            ) from None
         except OSError as error:
             raise UserError(
                 f"{output}: its file system does not lock files ({error.strerror}), so that two runs could write to it at once; "
                 "mount it with locks (Lustre: -o flock), or take another --output"
             ) from None
+        # for whoever comes second; that it stays when a run is killed means nothing
+        lock.truncate(0)
+        lock.write(f"pid {os.getpid()} on {socket.gethostname()}\n")
+        lock.flush()
         others = sorted(path.name for path in output.iterdir() if path.name != _LOCK)
         if others and not resume:
             raise FolderInUseError(
@@ -44,6 +53,17 @@ def claimed(output: Path, resume: bool) -> Iterator[None]:
                 "choose another --output, or continue the run in it with --resume"
             )
         yield
+
+
+def _holder(lock: TextIO) -> str:
+    lock.seek(0)
+    found = lock.readline().strip()
+    return f" ({found})" if found.startswith("pid ") else ""
+
+
+def gone(run: Path) -> str:
+    """What is said of a run folder that somebody has taken away."""
+    return f"{run} is gone: it was deleted or moved while the run was writing to it"
 
 
 def save_folder(final: Path, write: Callable[[Path], object]) -> Path:

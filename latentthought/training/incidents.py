@@ -29,7 +29,7 @@ from torch import Tensor
 
 from latentthought.config import Config
 from latentthought.errors import LatentThoughtError
-from latentthought.training.monitor import MetricsFile, Reduce, read_row
+from latentthought.training.monitor import MetricsFile, Reduce
 
 INCIDENTS_FILE = "incidents.jsonl"
 Kind = Literal["not_finite", "spike"]
@@ -229,9 +229,8 @@ class IncidentLog:
 
     def skipped_ahead(self) -> list[tuple[int, int]]:
         """(step from which on, rows of how many steps are left out) of each time that the run has gone back."""
-        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
-        rows = [row for line in lines if (row := read_row(line)) and row.get("action") == "roll_back"]
-        return [(row["back_to"], row["step"] - row["back_to"]) for row in rows]
+        back = [row for row in self._file.rows() if row.get("action") == "roll_back"]
+        return [(row["back_to"], row["step"] - row["back_to"]) for row in back]
 
 
 def stopped(incident: Incident, exhausted: bool = False) -> LatentThoughtError:

@@ -18,6 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from latentthought.errors import LatentThoughtError
+from latentthought.training.folder import gone
+
 METRICS_FILE = "metrics.jsonl"
 
 Reduce = Callable[[Tensor], Tensor]
@@ -81,9 +84,9 @@ class Throughput:
         self._tokens = self._tokens + tokens
 
     def read(self) -> float:
-        """Tokens of this process per second since the last call."""
+        """Tokens of this process per second since the last call; 0 where the clock has not gone forward."""
         now = time.perf_counter()
-        rate = float(self._tokens) / max(now - self._since, 1e-9)
+        rate = float(self._tokens) / (now - self._since) if now > self._since else 0.0
         self._tokens, self._since = 0.0, now
         return rate
 
@@ -97,32 +100,40 @@ class MetricsFile:
     def write(self, row: Mapping[str, Any]) -> None:
         """Append a row; numbers that JSON has no word for become null."""
         clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(clean) + "\n")
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(clean) + "\n")
+        except FileNotFoundError:
+            raise LatentThoughtError(gone(self.path.parent)) from None
 
     def truncate(self, step: int, lasting: Callable[[dict[str, Any]], bool] = lambda row: False) -> None:
         """Drop the rows beyond a step, and a line that was being written when the run was killed. lasting: rows that stay."""
         if not self.path.exists():
             return
-        lines = self.path.read_text(encoding="utf-8").splitlines()
-        kept = [line for line in lines if (row := read_row(line)) and (row["step"] <= step or lasting(row))]
+        kept = [row for row in self.rows() if row["step"] <= step or lasting(row)]
         temporary = self.path.with_name(self.path.name + ".tmp")
         with temporary.open("w", encoding="utf-8") as file:
-            file.writelines(line + "\n" for line in kept)
+            file.writelines(json.dumps(row) + "\n" for row in kept)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(self.path)
 
     def last(self) -> dict[str, Any]:
         """The last row, or an empty one."""
-        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
-        return json.loads(lines[-1]) if lines else {}
+        return (self.rows() or [{}])[-1]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """All whole rows; a line that was being written when the run was killed is none."""
+        if not self.path.exists():
+            return []
+        # what is no UTF-8 is no JSON either
+        lines = self.path.read_text(encoding="utf-8", errors="replace").split("\n")
+        return [row for line in lines if (row := _row(line))]
 
 
-def read_row(line: str) -> dict[str, Any]:
-    """A line as a row with a step; empty where it is none, as the end of a file may be when the run was killed."""
+def _row(line: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
     except json.JSONDecodeError:
         return {}
-    return row if isinstance(row, dict) and "step" in row else {}
+    return row if isinstance(row, dict) and isinstance(row.get("step"), int) else {}

@@ -62,10 +62,10 @@ class Lines:
     def close(self) -> None: ...
 
     def _left(self, now: float) -> str:
-        finished = self._done - self._first
-        if finished <= 0:
+        finished, passed = self._done - self._first, now - self._begun
+        if finished <= 0 or passed < 0:
             return ""
-        return f"{_clock((self._total - self._done) * (now - self._begun) / finished)} left"
+        return f"{_clock((self._total - self._done) * passed / finished)} left"
 
 
 class Bar:
