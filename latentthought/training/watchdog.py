@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 _POLL_SECONDS = 5.0
 # ticks without a post after which a process counts as not heard of, and for which a stuck one stays, to be seen and to speak
 _UNHEARD_TICKS, _LAST_TICKS = 4, 3
+# for the last post to go out, where the board still answers
+_LEAVE_SECONDS = 2.0
 
 
 class Unwatched:
@@ -78,6 +80,7 @@ class Watch(Unwatched, TrainerCallback):
         self._state = "at work"
         self._over = threading.Event()
         self._main = threading.get_ident()
+        self._threads = [threading.Thread(target=work, daemon=True) for work in (self._talk, self._tick)]
 
     # --- the main thread: where it is -------------------------------------------------------------------------------
 
@@ -115,13 +118,15 @@ class Watch(Unwatched, TrainerCallback):
     # --- the threads ------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        for work in (self._talk, self._tick):
-            threading.Thread(target=work, name=f"watchdog{work.__name__}", daemon=True).start()
+        for thread in self._threads:
+            thread.start()
 
     def stop(self, state: str) -> None:
         """Watch no longer. state: how this process leaves, for the others to know: `done` or `failed`."""
         self._state = state
         self._over.set()
+        for thread in self._threads:
+            thread.join(_LEAVE_SECONDS)
         faulthandler.cancel_dump_traceback_later()
 
     def _talk(self) -> None:
