@@ -3,7 +3,6 @@ what the run takes of memory, disk and arithmetic."""
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -30,21 +29,18 @@ def show(recipe: Recipe, smoke: bool, device_gb: float | None = None) -> None:
     from latentthought.processes import process_count
     from latentthought.training.float8 import check_float8
     from latentthought.training.run import prepare
-    from latentthought.training.zero import check_zero, zero_settings
+    from latentthought.training.strategy import check_strategy, shown_settings
 
     terminal, count = console(), process_count()
-    check_zero(recipe)
+    check_strategy(recipe)
     check_float8(recipe)
     recipe.engine.arguments(recipe.training.batch_size, count)
     terminal.print(Text(yaml.safe_dump(recipe.dump(), sort_keys=False, allow_unicode=True, width=110)))
     prepared = prepare(recipe, smoke)
     for line in prepared.summary():
         terminal.print(Text(line))
-    if recipe.engine.stage:
-        settings = json.dumps(zero_settings(recipe, count), indent=2)
-        terminal.print(
-            Text(f"\nDeepSpeed's settings for {count} process{'' if count == 1 else 'es'}\n{settings}")
-        )
+    if settings := shown_settings(recipe, prepared.model, count):
+        terminal.print(Text(f"\n{settings}"))
     terminal.print()
     legend = Text("first row  ")
     for region, style in STYLES.items():

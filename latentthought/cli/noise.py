@@ -32,6 +32,8 @@ def quiet_libraries() -> None:
     logging.getLogger("DeepSpeed").addFilter(_not_the_accelerator)
     # deepspeed gathers by a name that torch is about to drop
     warnings.filterwarnings("ignore", r"`torch\.distributed\..*is deprecated", FutureWarning)
+    # FSDP2 warns of changing what a forward returns in place, which nobody does here
+    warnings.filterwarnings("ignore", r"FSDP2-wrapped module .* returned a view", UserWarning)
     # accelerate compares its own number of micro-batches, which Trainer never sets, with deepspeed's
     logging.getLogger("accelerate.accelerator").addFilter(_not_the_accumulation)
     # the errors that follow say the same in one line

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +42,7 @@ class CheckpointingTrainer(Trainer):
     data_fingerprint: str
     tokenizer: Any
     watch: Unwatched = Unwatched()
+    shard: Callable[[nn.Module], None] | None = None
     _saving_in: Path | None = None
     _failure: Exception | None = None
 
@@ -124,12 +125,20 @@ class CheckpointingTrainer(Trainer):
         self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: str | None
     ) -> Any:
         """As Trainer's, but every engine starts from weights that are whole, and gets the optimizer's states afterwards."""
+        if self.shard is not None:
+            # Trainer has read the checkpoint, and makes the optimizer next; as if for evaluation, so that DDP stays away
+            self.shard(self.model)
+            self.accelerator.prepare_model(self.model, device_placement=False, evaluation_mode=True)
         if resume_from_checkpoint is not None and self.is_deepspeed_enabled:
             self.restore_weights(Path(resume_from_checkpoint))
         prepared = super()._prepare_for_training(max_steps, train_dataloader, None)
         self._load_optimizer_and_scheduler(resume_from_checkpoint)
         self._load_scaler(resume_from_checkpoint)
         return prepared
+
+    def _move_model_to_device(self, model: nn.Module, device: torch.device) -> None:
+        if self.shard is None:  # which moves a part at a time
+            super()._move_model_to_device(model, device)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         self.restore_weights(Path(resume_from_checkpoint))

@@ -19,17 +19,17 @@ from latentthought.errors import ConfigError
 from latentthought.training.float8 import Float8Config
 
 Precision = Literal["fp32", "bf16", "fp16", "fp8"]
-Strategy = Literal["ddp", "zero1", "zero2", "zero3"]
+Strategy = Literal["ddp", "fsdp2", "zero1", "zero2", "zero3"]
 
 
 class EngineConfig(Config):
     """How the work is spread over time and hardware. In YAML also the bare strategy (`engine: zero3`).
 
     strategy: `ddp`: a copy of everything on every process (one process without a launcher); `zero1`: optimizer states spread over
-        the processes; `zero2`: and gradients; `zero3`: and weights. ZeRO is DeepSpeed's.
-    offload: keep optimizer states, or optimizer states and weights (`all`, zero3 alone), in the memory of the host.
+        the processes; `zero2`: and gradients; `zero3`: and weights. ZeRO is DeepSpeed's; `fsdp2`: all three too, by torch itself.
+    offload: keep optimizer states (ZeRO), or all that is spread (`all`: zero3, fsdp2), in the memory of the host.
     precision: fp32, or autocast to bf16 or fp16 (fp16 scales the loss; CUDA and ddp only); fp8: the linear layers of the decoder
-        blocks multiply in float8, the rest is as under bf16 (not zero3). fp8: by which library, see `Float8Config`.
+        blocks multiply in float8, the rest is as under bf16 (ddp, zero1, zero2). fp8: by which library, see `Float8Config`.
     device: `auto` takes CUDA when there is one.
     micro_batch_size: rows a device works on at once; None is the whole share of the device.
     gradient_checkpointing: recompute instead of keep; a whole latent pass is the unit.
@@ -62,21 +62,24 @@ class EngineConfig(Config):
 
     @model_validator(mode="after")
     def _holds(self) -> EngineConfig:
-        if self.offload != "none" and self.stage == 0:
+        if self.offload != "none" and self.strategy == "ddp":
+            raise ValueError(f"offload {self.offload} goes with zero1, zero2, zero3 and fsdp2, not with ddp")
+        if self.offload == "optimizer" and self.strategy == "fsdp2":
             raise ValueError(
-                f"offload {self.offload} goes with zero1, zero2 and zero3, not with {self.strategy}"
+                "offload optimizer: fsdp2 keeps weights, gradients and optimizer states in one place; allowed for it: none, all"
             )
-        if self.offload == "all" and self.stage != 3:
+        if self.offload == "all" and not self.spreads_weights:
             raise ValueError(
                 f"offload all moves weights, which {self.strategy} keeps whole on every device; allowed for it: none, optimizer"
             )
-        if self.precision == "fp16" and self.stage:
-            raise ValueError(f"precision fp16 goes with ddp; allowed for {self.strategy}: fp32, bf16, fp8")
-        if self.precision == "fp8" and self.stage == 3:
+        if self.precision == "fp8" and self.spreads_weights:
             raise ValueError(
-                "precision fp8 holds every weight that zero3 has gathered until the backward pass, and nothing would be spared; "
-                "allowed for zero3: fp32, bf16; or take zero2"
+                f"precision fp8 holds every weight that {self.strategy} has gathered until the backward pass, and nothing would "
+                f"be spared; allowed for {self.strategy}: fp32, bf16; or take zero2"
             )
+        if self.precision == "fp16" and self.strategy != "ddp":
+            others = "fp32, bf16" if self.spreads_weights else "fp32, bf16, fp8"
+            raise ValueError(f"precision fp16 goes with ddp; allowed for {self.strategy}: {others}")
         return self
 
     @property
@@ -88,6 +91,11 @@ class EngineConfig(Config):
     def autocast(self) -> Literal["fp32", "bf16", "fp16"]:
         """What is computed in where no layer knows better; "fp32" is no autocast."""
         return "bf16" if self.precision == "fp8" else self.precision
+
+    @property
+    def spreads_weights(self) -> bool:
+        """Whether each process holds only a part of every weight."""
+        return self.strategy in ("fsdp2", "zero3")
 
     def accumulation(self, batch_size: int, world_size: int) -> tuple[int, int]:
         """Micro-batch size of a device and micro-batches a step, such that their product over all ranks is `batch_size`."""

@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from latentthought.errors import DamagedFileError
-from latentthought.model.sharding import whole_shape
+from latentthought.model.sharding import spread_as, whole_copy, whole_shape
 
 FILE = "optimizer.safetensors"
 _STEP = "step"
@@ -103,9 +103,8 @@ class _Torch:
 
     def states(self, parameter: nn.Parameter) -> Iterator[tuple[str, Tensor]]:
         """(key, value) of a parameter; empty before its first step."""
-        return (
-            (key, torch.as_tensor(value)) for key, value in self.optimizer.state.get(parameter, {}).items()
-        )
+        own = self.optimizer.state.get(parameter, {})
+        return ((key, whole_copy(torch.as_tensor(value))) for key, value in own.items())
 
     def restore(self, parameter: nn.Parameter, values: Mapping[str, Tensor]) -> None:
         """Take over the states of a parameter."""
@@ -116,7 +115,7 @@ class _Torch:
         fused = any(group.get("fused") for group in self.optimizer.param_groups)
         for key, value in values.items():
             stays = value.dim() == 0 and not fused
-            own[key] = value if stays else value.to(parameter.device)
+            own[key] = value if stays else spread_as(value, parameter)
 
     def restored(self) -> None:
         """After the last parameter."""

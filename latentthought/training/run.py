@@ -32,9 +32,10 @@ from latentthought.training.incidents import RolledBack
 from latentthought.training.monitor import METRICS_FILE, MetricsFile
 from latentthought.training.preparation import Prepared, prepare
 from latentthought.training.progress import Progress, Silent, make_progress
+from latentthought.training.strategy import check_strategy, strategy_process
 from latentthought.training.surroundings import check_surroundings
 from latentthought.training.watchdog import watching
-from latentthought.training.zero import check_zero, zero_process, zero_settings
+from latentthought.training.zero import zero_settings
 
 if TYPE_CHECKING:
     from latentthought.recipe import Recipe
@@ -85,7 +86,7 @@ def train(
     # what does not hold is said before anything is made
     recipe.engine.arguments(recipe.training.batch_size, process_count())
     check_surroundings(recipe.engine)
-    check_zero(recipe)
+    check_strategy(recipe)
     check_float8(recipe)
     if recipe.training.report_to:
         from latentthought.training.arguments import check_trackers
@@ -103,7 +104,7 @@ def train(
             with _stop_on_signals() as stop:
                 while True:
                     try:
-                        with zero_process(recipe), watching(recipe.engine.timeout) as watch:
+                        with strategy_process(recipe), watching(recipe.engine.timeout) as watch:
                             return _train(recipe, output, smoke, scorer, shown, callbacks, stop, watch)
                     except RolledBack:  # written down; what goes on reads it, and is a resume like any other
                         stop.trainer = None
@@ -167,6 +168,7 @@ def _make_trainer(
     from latentthought.data.tokenizer import pad_id
     from latentthought.model.sharding import tell_readers
     from latentthought.training.arguments import arguments
+    from latentthought.training.fsdp import fsdp_sharding
     from latentthought.training.trainer import LatentThoughtTrainer
 
     recipe = prepared.recipe
@@ -190,6 +192,7 @@ def _make_trainer(
         data_fingerprint=prepared.examples.fingerprint,
         progress=progress,
         callbacks=callbacks,
+        shard=fsdp_sharding(recipe.engine),
     )
     if recipe.engine.stage == 3:
         tell_readers(prepared.model)

@@ -10,7 +10,7 @@ Rejected: a loop of our own (every engine, tracker and launcher would have to be
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,7 @@ from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 from latentthought.data.curriculum import Curriculum
 from latentthought.data.encoding import Encoded
 from latentthought.errors import ConfigError
-from latentthought.model.sharding import sharded
+from latentthought.model.sharding import at_hand, sharded
 from latentthought.objective.comparison import TeacherOutput
 from latentthought.objective.gradients import gradient_norms
 from latentthought.objective.spelling import SpellingTerm
@@ -73,6 +73,7 @@ class LatentThoughtTrainer(GuardedTrainer):
         scorer, validate_every, tokenizer: validation; see `training.validation`.
         data_fingerprint: identifies the rows; saved, so that a resume can tell whether they are the same.
         progress: what a person sees. callbacks: further transformers callbacks.
+        shard: cuts the model up among the processes, before the optimizer is made (`training.fsdp`); then nothing else wraps it.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class LatentThoughtTrainer(GuardedTrainer):
         data_fingerprint: str = "",
         progress: Progress | None = None,
         callbacks: Sequence[TrainerCallback] = (),
+        shard: Callable[[nn.Module], None] | None = None,
     ) -> None:
         config: Any = model.config
         # Trainer turns this off for good, and the saved model would generate without a cache
@@ -116,6 +118,7 @@ class LatentThoughtTrainer(GuardedTrainer):
         spelling = [term.name for term in self.objective.terms if isinstance(term, SpellingTerm)]
         end_id = getattr(tokenizer, "eos_token_id", None)
         collate = StageCollator(pad_id, train_dataset.curriculum, teaching, spelling, end_id)
+        self.shard = shard
         super().__init__(
             model=model,
             args=args,
@@ -262,7 +265,8 @@ class LatentThoughtTrainer(GuardedTrainer):
         # a step that the loss scale has skipped counts for the plan, and Trainer's schedule would lag behind it
         set_rate_step(self.lr_scheduler, step)
         if moment.starts_leg:
-            self.latent_model.measure_scale()
+            with at_hand(self.model):
+                self.latent_model.measure_scale()
             self.recorder.start_leg()
             self.guard.start_leg()
         if self.plan.resets_optimizer(step):
@@ -319,7 +323,7 @@ class LatentThoughtTrainer(GuardedTrainer):
         self.watch.mark("validation")
         if self.scorer is None or not (self.is_world_process_zero() or sharded()):
             return {}
-        with plain(self.latent_model):
+        with at_hand(self.model), plain(self.latent_model):
             return scores(
                 self.scorer, self.latent_model, self.tokenizer, self.train_dataset.curriculum, moment
             )

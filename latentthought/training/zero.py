@@ -14,13 +14,11 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from latentthought.errors import ConfigError, require_extra
+from latentthought.errors import require_extra
 
 if TYPE_CHECKING:
     from latentthought.recipe import Recipe
 
-# optimizers whose step is a function of each number alone, so that a flat partition can stand for its tensors
-FLAT_OPTIMIZERS = ("adamw", "sgd")
 # parameters of fewer numbers (norms, biases) stay whole on every process under ZeRO-3
 PERSISTENT = 10_000
 
@@ -30,33 +28,11 @@ _ADDRESS = ("MASTER_ADDR", "MASTER_PORT")
 _ACCELERATES = ("ACCELERATE_USE_CPU", "ACCELERATE_USE_DEEPSPEED", "ACCELERATE_MIXED_PRECISION")
 
 
-def check_zero(recipe: Recipe) -> None:
-    """Raise `ConfigError` for settings of a recipe that ZeRO cannot do, `MissingExtraError` without DeepSpeed."""
-    engine, training = recipe.engine, recipe.training
-    if not engine.stage:
-        return
-    if training.optimizer not in FLAT_OPTIMIZERS:
-        raise ConfigError(
-            f"training.optimizer: {training.optimizer} needs whole tensors, which {engine.strategy} cuts up; "
-            f"allowed for it: {', '.join(FLAT_OPTIMIZERS)}"
-        )
-    if engine.stage == 3:
-        if recipe.teacher is not None and recipe.teacher.on_policy is not None:
-            raise ConfigError(
-                "teacher.on_policy: rows think for different lengths while they write, and under zero3 every process has to make "
-                "every pass; take zero2 or ddp"
-            )
-        if training.gradient_norms:
-            raise ConfigError(
-                "training.gradient_norms: the gradient of a single term needs whole weights; allowed for zero3: 0"
-            )
-        if recipe.model.lora is not None and recipe.model.lora.quantize != "none":
-            raise ConfigError(
-                f"model.lora.quantize: {recipe.model.lora.quantize} weights cannot be spread by zero3; take zero2 or ddp"
-            )
+def require_zero(recipe: Recipe) -> None:
+    """Raise `MissingExtraError` without DeepSpeed."""
     # DeepSpeed settles on a device when it is imported
-    os.environ.setdefault("DS_ACCELERATOR", engine.resolve_device())
-    require_extra("deepspeed", "deepspeed", f"engine.strategy {engine.strategy}")
+    os.environ.setdefault("DS_ACCELERATOR", recipe.engine.resolve_device())
+    require_extra("deepspeed", "deepspeed", f"engine.strategy {recipe.engine.strategy}")
 
 
 def zero_settings(recipe: Recipe, world_size: int) -> dict[str, Any]:
@@ -104,14 +80,11 @@ def zero_settings(recipe: Recipe, world_size: int) -> dict[str, Any]:
 
 @contextmanager
 def zero_process(recipe: Recipe) -> Iterator[None]:
-    """What DeepSpeed looks for around a process, for as long as a run by ZeRO takes; nothing for another strategy.
+    """What DeepSpeed looks for around a process, for as long as a run by ZeRO takes.
 
     Ranks, and an address to meet at, where a launcher has not set them: without these DeepSpeed asks for MPI. Afterwards the
     process is as it was, and may train by another engine.
     """
-    if not recipe.engine.stage:
-        yield
-        return
     before = {name: os.environ.get(name) for name in (*_ALONE, *_ADDRESS, *_ACCELERATES)}
     # accelerate's launcher says `--cpu` by it, and accelerate then trains by DDP without a word
     os.environ.pop("ACCELERATE_USE_CPU", None)

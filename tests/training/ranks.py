@@ -2,7 +2,8 @@
 
 Starting a process and importing everything takes longer than a tiny run, so the runs of a matrix share their processes. JOBS is a
 JSON list of [recipe file, output folder, {stop: step at which to ask the run to stop, chunk: logits that are held at once,
-full: whether the first process finds its disk full when it writes the optimizer's states, poison: a row that spoils its steps}].
+full: whether the first process finds its disk full when it writes the optimizer's states, scored: whether a scorer generates,
+poison: id of a row that spoils its steps}].
 """
 
 from __future__ import annotations
@@ -86,6 +87,7 @@ def main(path: str) -> None:
                 resume=Path(output).is_dir(),
                 progress=Silent(),
                 callbacks=(*asked, *poison),
+                scorer=_written if options.get("scored") else None,
             )
         except Preempted:
             if not asked:
@@ -94,6 +96,15 @@ def main(path: str) -> None:
             if not options.get("full"):
                 raise
             print(f"rank {os.environ['RANK']}: {error}")
+
+
+def _written(model: Any, tokenizer: Any, *, thoughts: int, mix_ratio: float) -> dict[str, float]:
+    """A number that depends on every token that a model writes, of two prompts."""
+    import torch
+
+    ids = torch.tensor([[5, 6, 7], [8, 9, 10]])
+    made = model.generate(ids, thoughts=thoughts, max_new_tokens=6, do_sample=False)[:, 3:]
+    return {"words": float((made * torch.arange(1, made.shape[1] + 1)).sum())}
 
 
 def _full_disk(*unused: Any, **unused_too: Any) -> None:

@@ -1,9 +1,10 @@
-"""ZeRO trains what one process trains, whatever is spread over the processes, and its checkpoints go on anywhere."""
+"""Every strategy trains what one process trains, whatever is spread over the processes, and its checkpoints go on anywhere."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,9 @@ from tests.training.ranks import Job, run_on
 
 pytest.importorskip("deepspeed")
 
-STRATEGIES = ("ddp", "zero1", "zero2", "zero3")
+STRATEGIES = ("ddp", "fsdp2", "zero3", "zero2", "zero1")
 TEACHER = {"scratch": {"architecture": "llama", "layers": 3, "width": 24, "heads": 2}}
+SPREADING = ("fsdp2", "zero3")
 STATES = {"term": "hidden", "target": "teacher", "alignment": "step_ends", "projector": {"kind": "linear"}}
 TAUGHT = {"teacher": TEACHER, "objective": [{"term": "ce"}, {"term": "kl", "weight": 0.3}, STATES]}
 LORA = {"model": {"lora": {"r": 4, "alpha": 8}}}
@@ -79,6 +81,9 @@ def test_strategies_train_what_one_process_trains(tiny: Callable[..., Recipe], t
     """Pairs of strategy, student and teacher; `test_matrix` has them all."""
     chosen = [
         ("ddp", "lora", "live"),
+        ("fsdp2", "full", "alone"),
+        ("fsdp2", "full", "live"),
+        ("fsdp2", "lora", "cached"),
         ("zero1", "full", "cached"),
         ("zero2", "lora", "alone"),
         ("zero2", "full", "live"),
@@ -91,7 +96,7 @@ def test_strategies_train_what_one_process_trains(tiny: Callable[..., Recipe], t
 
 def test_a_process_may_train_by_one_engine_after_another(tiny: Callable[..., Recipe], tmp_path: Path) -> None:
     """transformers and accelerate keep an engine for the whole process; we do not."""
-    for number, strategy in enumerate(("ddp", "zero3", "ddp", "zero2")):
+    for number, strategy in enumerate(("ddp", "zero3", "fsdp2", "ddp", "fsdp2", "zero2")):
         surroundings = {name: value for name, value in os.environ.items() if name != "DS_ACCELERATOR"}
         train(tiny({"engine": {"strategy": strategy}}), tmp_path / str(number), progress=Silent())
         after = {name: value for name, value in os.environ.items() if name != "DS_ACCELERATOR"}
@@ -110,19 +115,20 @@ def test_every_rank_makes_every_call(tiny: Callable[..., Recipe], tmp_path: Path
     single = {"training": {"batch_size": 2, "group_by_length": False}, "engine": {"micro_batch_size": 1}}
     recipe = tiny(TAUGHT, LORA, student, single, {"engine": {"gradient_checkpointing": True}})
     train(recipe, tmp_path / "one", progress=Silent())
-    spread = tiny(
-        TAUGHT, LORA, student, single, {"engine": {"strategy": "zero3", "gradient_checkpointing": True}}
-    )
-    full = tiny({"engine": {"strategy": "zero3"}})
-    jobs: list[Job] = [
-        (spread, tmp_path / "two", {"chunk": 2 * 24}),
-        (full, tmp_path / "full", {"full": True}),
-    ]
+    jobs: list[Job] = []
+    for strategy in SPREADING:
+        engine = {"engine": {"strategy": strategy, "gradient_checkpointing": True}}
+        spread = tiny(TAUGHT, LORA, student, single, engine)
+        jobs.append((spread, tmp_path / strategy, {"chunk": 2 * 24}))
+        full = tiny({"engine": {"strategy": strategy}})
+        jobs.append((full, tmp_path / f"{strategy}-full", {"full": True}))
     said = run_on(2, jobs, tmp_path / "jobs")
-    assert_same_run(tmp_path / "two", tmp_path / "one")
-    assert "rank 0: cannot save" in said and "No space left on device" in said
-    assert "rank 1: another process failed" in said
-    assert not list((tmp_path / "full").glob("checkpoint-*"))
+    for strategy in SPREADING:
+        assert_same_run(tmp_path / strategy, tmp_path / "one")
+        failed = tmp_path / f"{strategy}-full"
+        assert re.search(rf"rank 0: cannot save {failed}.*No space left on device", said)
+        assert not list(failed.glob("checkpoint-*"))
+    assert said.count("rank 1: another process failed") == len(SPREADING)
 
 
 @pytest.mark.full
@@ -157,23 +163,26 @@ def check_matrix(tiny: Callable[..., Recipe], folder: Path, chosen: list[tuple[s
 
 @pytest.mark.slow
 def test_a_run_goes_on_under_other_engines(tiny: Callable[..., Recipe], tmp_path: Path) -> None:
-    """Stopped at step 5 on two processes, finished on one, and the other way round, by any strategy: as if never stopped."""
+    """Stopped at step 5 on two processes, finished on one by the next strategy, and the other way round: as if never stopped."""
     train(tiny(TAUGHT), tmp_path / "whole", progress=Silent())
     names = {name: tiny(TAUGHT, {"engine": {"strategy": name}}) for name in STRATEGIES}
+    after = dict(zip(STRATEGIES, (*STRATEGIES[1:], STRATEGIES[0]), strict=True))
+    before = {name: first for first, name in after.items()}
 
-    def jobs(first: int, **options: Any) -> list[Job]:
-        """Runs that begin on `first` processes."""
-        return [(recipe, tmp_path / f"{first}-{name}", options) for name, recipe in names.items()]
+    def jobs(first: int, goes_on: dict[str, str] | None = None, **options: Any) -> list[Job]:
+        """Runs that begin on `first` processes, or go on there."""
+        by = goes_on or dict.fromkeys(names)
+        return [(names[by[name] or name], tmp_path / f"{first}-{name}", options) for name in names]
 
     run_on(2, jobs(2, stop=5), tmp_path / "begun-2")
-    run_on(1, [*jobs(1, stop=5), *jobs(2)], tmp_path / "begun-1")
+    run_on(1, [*jobs(1, stop=5), *jobs(2, after)], tmp_path / "begun-1")
     for name in names:
         assert len(losses(tmp_path / f"1-{name}")) == 5
         checkpoint = tmp_path / f"1-{name}" / "checkpoint-5"
         assert not [path for path in checkpoint.iterdir() if path.suffix in (".pt", ".bin", ".pkl")]
         with safe_open(checkpoint / "optimizer.safetensors", framework="pt") as file:
             assert any(key.endswith(":exp_avg_sq") for key in file.keys())  # noqa: SIM118
-    run_on(2, jobs(1), tmp_path / "ended-2")
+    run_on(2, jobs(1, before), tmp_path / "ended-2")
     for first in (1, 2):
         for name in names:
             assert_same_run(tmp_path / f"{first}-{name}", tmp_path / "whole")
@@ -213,7 +222,8 @@ def test_the_strategy_alone_stands_for_an_engine(tiny: Callable[..., Recipe], tm
     (tmp_path / "child.yaml").write_text("extends: r.yaml\nengine: zero2\n")
     assert load_recipe(tmp_path / "child.yaml").engine == tiny().engine.replace(strategy="zero2")
     with pytest.raises(
-        ConfigError, match=r"engine: .*a strategy \(ddp, zero1, zero2, zero3\) or a mapping.*not \['zero2'\]"
+        ConfigError,
+        match=r"engine: .*a strategy \(ddp, fsdp2, zero1, zero2, zero3\) or a mapping.*not \['zero2'\]",
     ):
         load_recipe(tmp_path / "r.yaml", ["engine=[zero2]"])
 
@@ -224,10 +234,15 @@ def test_the_strategy_alone_stands_for_an_engine(tiny: Callable[..., Recipe], tm
         ({"engine": {"strategy": "zero4"}}, r"engine.strategy: .*'zero4'.*zero3"),
         (
             {"engine": {"offload": "optimizer"}},
-            r"offload optimizer goes with zero1, zero2 and zero3, not with ddp",
+            r"offload optimizer goes with zero1, zero2, zero3 and fsdp2, not with ddp",
         ),
         ({"engine": {"strategy": "zero2", "offload": "all"}}, r"allowed for it: none, optimizer"),
+        (
+            {"engine": {"strategy": "fsdp2", "offload": "optimizer"}},
+            r"offload optimizer: .*allowed for it: none, all",
+        ),
         ({"engine": {"strategy": "zero1", "precision": "fp16"}}, r"allowed for zero1: fp32, bf16"),
+        ({"engine": {"strategy": "fsdp2", "precision": "fp16"}}, r"allowed for fsdp2: fp32, bf16"),
     ],
 )
 def test_engines_that_do_not_hold(tiny: Callable[..., Recipe], changes: dict[str, Any], message: str) -> None:
@@ -235,6 +250,7 @@ def test_engines_that_do_not_hold(tiny: Callable[..., Recipe], changes: dict[str
         tiny(changes)
 
 
+@pytest.mark.parametrize("strategy", SPREADING)
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -242,19 +258,19 @@ def test_engines_that_do_not_hold(tiny: Callable[..., Recipe], changes: dict[str
             {"training": {"optimizer": "adafactor"}},
             "adafactor needs whole tensors.*allowed for it: adamw, sgd",
         ),
-        ({"training": {"gradient_norms": 5}}, "gradient_norms: .*allowed for zero3: 0"),
+        ({"training": {"gradient_norms": 5}}, "gradient_norms: .*allowed for {}: 0"),
         ({**TAUGHT, "teacher": {**TEACHER, "on_policy": {}}}, "teacher.on_policy: .*take zero2 or ddp"),
         (
             {"model": {"lora": {"r": 2, "quantize": "4bit"}}},
-            "4bit weights cannot be spread by zero3; take zero2 or ddp",
+            "4bit weights cannot be spread by {}; take zero2 or ddp",
         ),
     ],
 )
-def test_what_zero_cannot_do_is_said_before_anything_is_made(
-    tiny: Callable[..., Recipe], tmp_path: Path, changes: dict[str, Any], message: str
+def test_what_cannot_be_spread_is_said_before_anything_is_made(
+    tiny: Callable[..., Recipe], tmp_path: Path, strategy: str, changes: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(ConfigError, match=message):
-        train(tiny(changes, {"engine": {"strategy": "zero3"}}), tmp_path / "run", progress=Silent())
+    with pytest.raises(ConfigError, match=message.format(strategy)):
+        train(tiny(changes, {"engine": {"strategy": strategy}}), tmp_path / "run", progress=Silent())
     assert not (tmp_path / "run").exists()
 
 
@@ -264,7 +280,7 @@ def test_bf16_is_autocast_over_float32_weights_under_every_engine(
 ) -> None:
     """In the stage of words the same numbers are rounded, so the losses are the same; where several passes share a weight, what
     they give it is summed up before the rounding by one engine and after it by another."""
-    for strategy in ("ddp", "zero2", "zero3"):
+    for strategy in ("ddp", "fsdp2", "zero2", "zero3"):
         recipe = tiny({"engine": {"strategy": strategy, "precision": "bf16"}})
         train(recipe, tmp_path / strategy, progress=Silent())
         assert losses(tmp_path / strategy)[:5] == pytest.approx(losses(tmp_path / "ddp")[:5], abs=1e-5)
