@@ -157,6 +157,9 @@ def bring_home(model: nn.Module, keep: bool = True) -> None:
     model is there to be saved: an engine may still have its hooks on the modules' forward.
     """
     home: dict[int, nn.Parameter] = {}
+    by_torch = [module for module in model.modules() if isinstance(module, FSDPModule)]
+    for unit in by_torch:
+        unit.reshard()
     for module in model.modules():
         for name, parameter in list(module._parameters.items()):
             if parameter is None or not is_spread(parameter):
@@ -165,10 +168,9 @@ def bring_home(model: nn.Module, keep: bool = True) -> None:
                 copy = whole_copy(parameter)
                 home[id(parameter)] = nn.Parameter(copy, parameter.requires_grad) if keep else parameter
             module._parameters[name] = home[id(parameter)]
-        if keep and isinstance(
-            module, FSDPModule
-        ):  # a class of its own, under whose name the model would be saved
-            module.__class__ = type(module).__mro__[2]
+    if keep:
+        for unit in by_torch:  # each has got a class of its own, under whose name the model would be saved
+            unit.__class__ = type(unit).__mro__[2]
 
 
 def is_spread(tensor: Tensor) -> bool:
