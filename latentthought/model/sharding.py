@@ -4,8 +4,8 @@ Under either a module brings its parameters together when it is called (ZeRO-3: 
 ranks. So all have to call the same modules equally often and in the same order, however many positions their own rows happen to
 have; a rank that leaves one out lets the others wait for ever. Passes are fixed by the stage; what depends on the rows, such as
 the chunks that the head works in, is agreed on here.
-Cost: one number a call, exchanged between ranks, where parameters are spread. Rejected: the head kept whole on every rank (it is
-the largest matrix of a small model), and one chunk for all (the logits of a whole batch).
+Cost: under ZeRO-3 one number a call, exchanged between ranks. Rejected there: the head kept whole on every rank, as FSDP2 has it
+during a step (it is the largest matrix of a small model), and one chunk for all (the logits of a whole batch).
 """
 
 from __future__ import annotations
@@ -54,8 +54,9 @@ def recomputing() -> dict[str, Any]:
 
 
 def most_of_all_ranks(number: int, device: torch.device) -> int:
-    """The largest `number` of all ranks where parameters are sharded, which all ranks then have to ask; else `number`."""
-    if not sharded():
+    """The largest `number` of all ranks where a head is brought together for each call, and all ranks then have to ask; else
+    `number`."""
+    if _BY_TORCH or not sharded():
         return number
     largest = torch.tensor(number, device=device)
     torch.distributed.all_reduce(largest, op=torch.distributed.ReduceOp.MAX)

@@ -2,7 +2,8 @@
 
 The batch size of a recipe is the global one; `micro_batch_size` says how much of it fits at once, and accumulation follows.
 Under every precision the weights stay float32 (autocast), since an AdamW step of 1e-5 is lost in a bf16 weight of 1. That holds
-for ZeRO too, at 20 bytes a parameter over all processes (DeepSpeed's own bf16 mode takes 16), and with the losses of `ddp`.
+for ZeRO too, at 20 bytes a parameter over all processes (DeepSpeed's own bf16 mode takes 16), and for FSDP2, at 16; with the
+losses of `ddp`.
 """
 
 from __future__ import annotations

@@ -6,9 +6,10 @@ objective, in chunks or on no position at all. A latent step calls each block on
 counts; it needs each of those calls to have an output that backward reaches, as they have: the states of all passes are put in a
 row before they are scored.
 
-Cost: each block travels once a pass, and once more in its backward; gradients once a step, since those of a weight are complete
-only when the first pass is done with, and lie whole until then. In bf16 the rounded copies of the weights that autocast makes,
-2 bytes a parameter, stay from the forward to the backward pass, unless passes are recomputed.
+Cost: each block travels once a pass, and once more in its backward (twice where that recomputes); gradients once a micro-batch,
+since those of a weight are complete only when the first pass is done with, and lie whole until then. In bf16 the rounded copies of
+float32 weights that autocast makes, 2 bytes a parameter, stay from the forward to the backward pass; where passes are recomputed,
+until the forward is over.
 
 Rejected: MixedPrecisionPolicy (gathers those copies and lets them go, but rounds norms too, and so learns something else than
 `ddp`); transformers' switch, `TrainingArguments.fsdp` (neither CPUs nor a single process, an optimizer rewired by addresses, a
