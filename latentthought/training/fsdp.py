@@ -7,9 +7,9 @@ counts; it needs each of those calls to have an output that backward reaches, as
 row before they are scored.
 
 Cost: each block travels once a pass, and once more in its backward (twice where that recomputes); gradients once a micro-batch,
-since those of a weight are complete only when the first pass is done with, and lie whole until then. In bf16 the rounded copies of
-float32 weights that autocast makes, 2 bytes a parameter, stay from the forward to the backward pass; where passes are recomputed,
-until the forward is over.
+since those of a weight are complete only when the first pass is done with, and lie whole until then. In bf16 the rounded copies
+of float32 weights that autocast makes, 2 bytes a parameter, stay from the forward to the backward pass; where passes are
+recomputed, until the forward is over.
 
 Rejected: MixedPrecisionPolicy (gathers those copies and lets them go, but rounds norms too, and so learns something else than
 `ddp`); transformers' switch, `TrainingArguments.fsdp` (neither CPUs nor a single process, an optimizer rewired by addresses, a

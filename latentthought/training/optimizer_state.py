@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from latentthought.errors import DamagedFileError
-from latentthought.model.sharding import spread_as, whole_copy, whole_shape
+from latentthought.model.sharding import is_spread, spread_as, whole_copy, whole_shape
 
 FILE = "optimizer.safetensors"
 _STEP = "step"
@@ -96,7 +96,7 @@ def _holder(optimizer: Any) -> _Torch | _Sharded | _Spread:
 
 
 class _Torch:
-    """States of whole parameters, as torch keeps them."""
+    """States as torch keeps them: of whole parameters, or of those that FSDP2 has spread, which are tensors of their own kind."""
 
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
         self.optimizer = optimizer
@@ -104,7 +104,10 @@ class _Torch:
     def states(self, parameter: nn.Parameter) -> Iterator[tuple[str, Tensor]]:
         """(key, value) of a parameter; empty before its first step."""
         own = self.optimizer.state.get(parameter, {})
-        return ((key, whole_copy(torch.as_tensor(value))) for key, value in own.items())
+        return (
+            (key, whole_copy(value) if is_spread(value) else torch.as_tensor(value))
+            for key, value in own.items()
+        )
 
     def restore(self, parameter: nn.Parameter, values: Mapping[str, Tensor]) -> None:
         """Take over the states of a parameter."""
