@@ -102,21 +102,24 @@ def _prediction_bytes(spec: CacheSpec) -> int:
     return kept + 3 * 4  # its key, and the tail or the entropy
 
 
-def check_memory(where: Path | str, dtype: torch.dtype | str, device: str) -> None:
+def check_memory(where: Path | str, dtype: torch.dtype | str, device: str, shares: int = 1) -> None:
     """Raise `ConfigError` where a model's weights do not fit the device, or the memory that they pass through on their way.
 
-    where: its folder or hub name; of an adapter the base counts. dtype: "auto" is as the weights were saved. Nothing is read but
-    the config.
+    where: its folder or hub name; of an adapter the base counts. dtype: "auto" is as the weights were saved. shares: over how
+    many processes they are spread; they then go straight to the devices. Nothing is read but the config.
     """
     config, saved = SavedModel.at(where)
     wanted = dtype if isinstance(dtype, torch.dtype) else saved
-    size = count_parameters(config) * wanted.itemsize
-    for place in dict.fromkeys(("cpu", torch.device(device).type)):
+    size = count_parameters(config) * wanted.itemsize / shares
+    for place in dict.fromkeys(("cpu",) * (shares == 1) + (torch.device(device).type,)):
         free = free_memory(device if place != "cpu" else place)
         if free is not None and size * _MEMORY_MARGIN > free:
             smaller = " teacher.dtype: bf16 halves it;" if wanted.itemsize > 2 else ""
+            if shares == 1:
+                smaller += " teacher.sharded deals it out to the processes of engine zero3;"
+            share = f" in each of {shares} processes" if shares > 1 else ""
             raise ConfigError(
-                f"teacher.model {where}: {in_bytes(size)} of weights in {str(wanted).removeprefix('torch.')}, and {place} has "
-                f"{in_bytes(free)} free;{smaller} extract its states on a larger machine (latentthought teacher extract) and "
+                f"teacher.model {where}: {in_bytes(size)} of weights in {str(wanted).removeprefix('torch.')}{share}, and {place} "
+                f"has {in_bytes(free)} free;{smaller} extract its states on a larger machine (latentthought teacher extract) and "
                 "train here from teacher.cache"
             )

@@ -102,6 +102,7 @@ def _live(terms: Sequence[Term], config: TeacherConfig, pupil: Pupil) -> Guidanc
         chat=pupil.format.chat,
         seed=pupil.seed,
         device=pupil.device,
+        spread=pupil.spread,
     )
     vocabulary = None
     if any(isinstance(term, DivergenceTerm) for term in terms):
@@ -113,7 +114,9 @@ def _live(terms: Sequence[Term], config: TeacherConfig, pupil: Pupil) -> Guidanc
     read = reader.read(pupil.examples)
     rows = [pupil.rows[place] for place in read.kept]
     teaching = LiveTeaching(objective, rows, read.readings, reader.collate)
-    lines = [f"teacher    {teacher.name}: {teacher.blocks} blocks of width {teacher.width}, reads along"]
+    lines = [
+        f"teacher    {teacher.name}: {teacher.blocks} blocks of width {teacher.width}, reads along{teacher.where_it_stands}"
+    ]
     lines += [f"           {line}" for line in _dropped(read.dropped)]
     on_policy = _on_policy(config, pupil, teaching, reader, teacher.tokenizer)
     return _checked(Guidance(objective, teacher, teaching, teacher.width, read.kept, lines, on_policy), pupil)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ class Pupil:
 
     model: without adapters. examples, rows: in the same order; rows encoded with spans where a term looks at a teacher.
     max_length, overlong: as in the recipe's data; they hold for the teacher's tokens too. texts, seed: for a teacher from
-    scratch. device: where its teacher is to be, see `Teacher.load`.
+    scratch. device, spread: where its teacher is to be, see `Teacher.load`.
     """
 
     model: Any
@@ -33,3 +33,4 @@ class Pupil:
     texts: Iterable[str] = ()
     seed: int = 0
     device: str | None = None
+    spread: Mapping[str, Any] | None = None

@@ -13,6 +13,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
@@ -29,6 +30,7 @@ from latentthought.distillation.fingerprints import files_fingerprint, tensors_f
 from latentthought.distillation.on_policy import OnPolicyConfig
 from latentthought.distillation.reader import Reader, whole_text
 from latentthought.distillation.responses import ResponsesConfig
+from latentthought.distillation.saved import SavedModel, adapter_base
 from latentthought.errors import (
     ConfigError,
     HubUnreachableError,
@@ -37,6 +39,7 @@ from latentthought.errors import (
     UnsupportedError,
 )
 from latentthought.model.scratch import ScratchConfig
+from latentthought.processes import process_count
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -63,6 +66,7 @@ class TeacherConfig(Config):
     curriculum, format: the teacher's own; None takes the student's.
     tokenizer: another one's name or folder; for `scratch` settings of one to train on the spot, None takes the student's.
     dtype: `auto` as the weights were saved. device: `auto` is the student's, or a GPU where there is one.
+    sharded: deal its weights out to the processes of a run by zero3, instead of all of them to each.
     batch_size: rows at once while states are extracted.
     cache: where its states are kept (`latentthought teacher extract`); None runs the teacher beside the student.
     responses: its own answers to the recipe's rows (`latentthought teacher respond`), on which the student then trains.
@@ -78,6 +82,7 @@ class TeacherConfig(Config):
     tokenizer: str | TokenizerConfig | None = None
     dtype: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     device: str = "auto"
+    sharded: bool = False
     batch_size: int = Field(16, gt=0)
     cache: CacheConfig | None = None
     responses: ResponsesConfig | None = None
@@ -92,10 +97,17 @@ class TeacherConfig(Config):
             raise ValueError("a tokenizer trained on the spot goes with scratch: a model has learnt its own")
         if self.on_policy is not None and self.cache is not None:
             raise ValueError("on_policy: the student's own text is in no cache: leave one of them out")
+        if self.sharded and self.cache is not None:
+            raise ValueError("sharded: a run that reads a cache loads no teacher: leave one of them out")
+        if self.sharded and self.device != "auto":
+            raise ValueError(
+                f"sharded: every process holds a share on its own device, not on {self.device}; leave device out"
+            )
         if self.is_self:
             others = ("tokenizer", "format", "cache", "responses", "recipe")
             given = [name for name in others if getattr(self, name)]
             given += ["reads"] if self.reads != "text" else []
+            given += ["sharded"] if self.sharded else []
             if given:
                 raise ValueError(f"{', '.join(given)}: not with model: {SELF}, which is the student itself")
         return self
@@ -122,7 +134,7 @@ class TeacherConfig(Config):
             "scratch": {"architecture": architecture, "max_positions": 1024, "options": {}, **tiny},
             "tokenizer": tokenizer if isinstance(tokenizer, dict) else None,
             "dtype": "auto",
-            "device": "cpu",
+            "device": "auto" if self.sharded else "cpu",
             "batch_size": 4,
             **({"cache": self.cache.smoke_changes()} if self.cache else {}),
             **({"responses": self.responses.smoke_changes()} if self.responses else {}),
@@ -146,6 +158,7 @@ class Teacher:
         self.tokenizer = tokenizer
         self.name = name
         self._where = where
+        self._engine: Any = None
 
     @classmethod
     def load(
@@ -158,6 +171,7 @@ class Teacher:
         chat: bool = False,
         seed: int = 0,
         device: str | None = None,
+        spread: Mapping[str, Any] | None = None,
     ) -> Self:
         """The teacher that `config` names.
 
@@ -166,6 +180,8 @@ class Teacher:
             texts, chat: what a tokenizer is trained on the spot with, and whether it needs a chat template.
             seed: of the weights of a teacher from scratch. torch's generator is left as it was.
             device: where `config.device` is auto.
+            spread: DeepSpeed's settings of the student, by which a teacher that is to be sharded is dealt out to the processes;
+                they then have to make the same calls of it. None leaves it whole.
 
         Raises: `ConfigError` for `self` and for a teacher that does not fit the memory; what `load_model` raises, with the
         command that would train the teacher where `config.recipe` is known.
@@ -175,8 +191,9 @@ class Teacher:
         if config.is_self:
             raise ConfigError(f"teacher.model: {SELF} is the student itself, and nothing is loaded for it")
         place = resolve_device(device if config.device == "auto" else config.device)
+        spread = spread if config.sharded else None
         if config.scratch is None:
-            return cls._loaded(config, place)
+            return cls._loaded(config, place, spread)
         own = config.tokenizer
         if isinstance(own, str):
             tokenizer = load_tokenizer(own)
@@ -185,25 +202,43 @@ class Teacher:
         if tokenizer is None:
             raise ConfigError("teacher.tokenizer: a teacher from scratch needs one")
         model = _from_scratch(config.scratch, tokenizer, thought, config.dtype, seed)
-        return cls(model.to(torch.device(place)), tokenizer, config.name)
+        return cls(model.to(torch.device(place)), tokenizer, config.name)._dealt_out(spread)
 
     @classmethod
-    def _loaded(cls, config: TeacherConfig, device: str) -> Self:
+    def _loaded(cls, config: TeacherConfig, device: str, spread: Mapping[str, Any] | None) -> Self:
         from latentthought.distillation.forecast import check_memory
         from latentthought.model.loading import load_model
         from latentthought.model.locating import locate
+        from latentthought.model.spreading import frozen_settings, spread_loading
 
         assert config.model is not None
         dtype: Any = DTYPES.get(config.dtype, "auto")
         tokenizer = config.tokenizer if isinstance(config.tokenizer, str) else None
         try:
             where, _ = locate(config.model)
-            check_memory(where, dtype, device)
-            loaded = load_model(config.model, device, dtype, tokenizer)
+            check_memory(where, dtype, device, 1 if spread is None else process_count())
+            if spread is not None:
+                spread = frozen_settings(spread, _type_to_deal_out(where, dtype))
+            with spread_loading(spread):
+                loaded = load_model(config.model, device, dtype, tokenizer)
         except (MissingFileError, NotFoundError, HubUnreachableError) as error:
             hint = f"; train it first: latentthought train {config.recipe} --output {config.model}"
             raise type(error)(f"teacher.model: {error}{hint if config.recipe else ''}") from None
-        return cls(loaded.model, loaded.tokenizer, config.name, where)
+        return cls(loaded.model, loaded.tokenizer, config.name, where)._dealt_out(spread)
+
+    def _dealt_out(self, spread: Mapping[str, Any] | None) -> Self:
+        from latentthought.model.spreading import frozen_settings, spread_frozen
+
+        if spread is not None:
+            self._engine = spread_frozen(self.model, frozen_settings(spread, self.dtype))
+        return self
+
+    @property
+    def where_it_stands(self) -> str:
+        """For the log: how a teacher that is not whole on every process is spread; else nothing."""
+        return (
+            "" if self._engine is None else f", its weights spread over {self._engine.world_size} processes"
+        )
 
     @property
     def width(self) -> int:
@@ -282,6 +317,16 @@ class Teacher:
         """(..., D) states after the final norm -> (..., V) logits, on the states' device."""
         with torch.autocast(self.device.type, enabled=False):
             return self.model.backbone.head(hidden.to(self.device, self.dtype)).to(hidden.device)
+
+
+def _type_to_deal_out(where: Path | str, dtype: Any) -> torch.dtype:
+    """What a saved teacher loads in, which has to be known before; a `ConfigError` for one that is put together whole."""
+    if adapter_base(where) is not None:
+        raise ConfigError(
+            f"teacher.sharded: {where} is an adapter, which is merged into its base as a whole; write it out as a model "
+            f"(latentthought export {where} --to hf), or leave sharded out"
+        )
+    return dtype if isinstance(dtype, torch.dtype) else SavedModel.at(where).dtype
 
 
 def on_device(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:

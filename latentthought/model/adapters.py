@@ -29,6 +29,7 @@ from latentthought.errors import (
     require_extra,
 )
 from latentthought.model.configuration import ThoughtConfig
+from latentthought.model.sharding import whole
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -127,8 +128,10 @@ def with_adapters(model: LatentThoughtForCausalLM, settings: LoraSettings) -> An
         task_type="CAUSAL_LM",
         trainable_token_indices=_row_modules(model, rows) if rows else None,
     )
+    tables: tuple[Any, ...] = (model.get_input_embeddings(), model.get_output_embeddings())
     try:
-        wrapped = peft.get_peft_model(model, config)
+        with whole([table.weight for table in tables]):  # whose new rows are copied
+            wrapped = peft.get_peft_model(model, config)
     except ValueError as error:
         raise ConfigError(f"model.lora.targets: {str(error).splitlines()[0]}") from None
     for parameter in model.scale.parameters():

@@ -24,6 +24,7 @@ from latentthought.errors import (
 )
 from latentthought.hub import cache_only, offline_reason
 from latentthought.model.configuration import LatentThoughtConfig, ThoughtConfig
+from latentthought.model.sharding import whole, whole_shape
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -97,7 +98,8 @@ class ModelFiles(PreTrainedModel):
             model.scale.projector.to(base.dtype)
             _inherit(model.scale.projector, earlier)
         if base.device.type != "meta":
-            model.measure_scale()
+            with whole([base.get_input_embeddings().weight]):
+                model.measure_scale()
         return model.train(base.training)
 
     @classmethod
@@ -135,12 +137,12 @@ class ModelFiles(PreTrainedModel):
 
 def _inherit(projector: nn.Module, earlier: Any) -> None:
     """Give a scale's projector the weights that an earlier latent-thought model has learnt, where the shapes agree."""
-    learnt = (
-        {} if earlier is None or earlier.scale.projector is None else earlier.scale.projector.state_dict()
-    )
-    own = projector.state_dict()
-    if own.keys() == learnt.keys() and all(own[key].shape == learnt[key].shape for key in own):
-        projector.load_state_dict(learnt)
+    if earlier is None or earlier.scale.projector is None:
+        return
+    with whole(earlier.scale.projector.parameters()):
+        learnt, own = earlier.scale.projector.state_dict(), projector.state_dict()
+        if own.keys() == learnt.keys() and all(own[key].shape == learnt[key].shape for key in own):
+            projector.load_state_dict(learnt)
 
 
 def load_base(name: str | os.PathLike, **arguments: Any) -> PreTrainedModel:
@@ -174,13 +176,14 @@ def add_thought_tokens(
         [AddedToken(name, special=True, normalized=False) for name in fresh], special_tokens=True
     )
     added = [tokenizer.convert_tokens_to_ids(name) for name in fresh]
-    if len(tokenizer) > base.get_input_embeddings().weight.shape[0]:
-        base.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-    with torch.no_grad():
-        for table in (base.get_input_embeddings(), base.get_output_embeddings()):
-            for parameter in (table.weight, getattr(table, "bias", None)):
-                if parameter is not None:
-                    parameter[added] = parameter[source].clone()
+    if len(tokenizer) > whole_shape(base.get_input_embeddings().weight)[0]:
+        with torch.random.fork_rng():  # how much is drawn for rows that are overwritten depends on the engine
+            base.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    tables = (base.get_input_embeddings(), base.get_output_embeddings())
+    for parameter in (part for table in tables for part in (table.weight, getattr(table, "bias", None))):
+        if parameter is not None:
+            with whole([parameter], changed=True), torch.no_grad():
+                parameter[added] = parameter[source].clone()
     ids = {field: tokenizer.convert_tokens_to_ids(name) for field, name in names.items() if name is not None}
     return thought.replace(**ids), added
 

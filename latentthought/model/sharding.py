@@ -74,7 +74,9 @@ def whole(tensors: Iterable[Tensor], changed: bool = False) -> Iterator[None]:
 
     changed: take over what rank 0 has made of them.
     """
-    spread = [tensor for tensor in tensors if hasattr(tensor, "ds_id")]
+    spread = list(
+        {id(tensor): tensor for tensor in tensors if hasattr(tensor, "ds_id")}.values()
+    )  # tied ones once
     if not spread:
         yield
         return

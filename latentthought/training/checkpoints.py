@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from latentthought.errors import DamagedFileError, LatentThoughtError
 from latentthought.files import sha256_of, sync_folder
-from latentthought.model.sharding import whole_copies
+from latentthought.model.sharding import whole, whole_copies, whole_shape
 from latentthought.training.folder import gone
 
 MARKER = "complete.json"
@@ -172,23 +172,24 @@ def save_weights(model: nn.Module, folder: Path, write: bool = True) -> None:
 def load_weights(model: nn.Module, folder: Path) -> None:
     """Read back, strictly: any missing, unexpected or differently shaped tensor is a `DamagedFileError`."""
     try:
-        stored = load_file(folder / WEIGHTS)
+        stored = load_file(folder / WEIGHTS)  # mapped: a tensor is in memory from when it is looked at
     except (OSError, SafetensorError) as error:
         raise DamagedFileError(f"{folder / WEIGHTS}: unreadable weights: {error}") from error
     wanted = _kept(model)
     problems = [f"missing {name}" for name in sorted(wanted.keys() - stored.keys())]
     problems += [f"unexpected {name}" for name in sorted(stored.keys() - wanted.keys())]
     problems += [
-        f"{name} has shape {tuple(stored[name].shape)}, the model {tuple(wanted[name].shape)}"
+        f"{name} has shape {tuple(stored[name].shape)}, the model {tuple(whole_shape(wanted[name]))}"
         for name in sorted(wanted.keys() & stored.keys())
-        if stored[name].shape != wanted[name].shape
+        if stored[name].shape != whole_shape(wanted[name])
     ]
     if problems:
         shown = "; ".join(problems[:5]) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
         raise DamagedFileError(f"{folder / WEIGHTS}: the weights do not fit the model: {shown}")
     with torch.no_grad():
         for name, tensor in wanted.items():
-            tensor.copy_(stored[name])
+            with whole([tensor], changed=True):
+                tensor.copy_(stored[name])
 
 
 def write_json(path: Path, values: Any) -> None:

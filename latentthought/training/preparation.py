@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -37,8 +38,11 @@ class Prepared:
 
     def summary(self) -> list[str]:
         """The run in a few lines, for `--dry-run` and for the log."""
-        parameters = sum(p.numel() for p in self.model.parameters())
-        trained = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+        from latentthought.model.sharding import whole_shape
+
+        sizes = [(whole_shape(p).numel(), p.requires_grad) for p in self.model.parameters()]
+        parameters = sum(size for size, _ in sizes)
+        trained = sum(size for size, trains in sizes if trains)
         lines = [
             f"model      {parameters:,} parameters, {trained:,} of them trained",
             f"data       {len(self.dataset.rows):,} rows from {self.examples.origin}",
@@ -72,13 +76,18 @@ class Prepared:
         )
 
 
-def prepare(recipe: Recipe, smoke: bool = False) -> Prepared:
-    """Read the data, and build tokenizer, model, guidance and stage plan. smoke: rows made by the source itself."""
+def prepare(recipe: Recipe, smoke: bool = False, spread: Mapping[str, Any] | None = None) -> Prepared:
+    """Read the data, and build tokenizer, model, guidance and stage plan.
+
+    smoke: rows made by the source itself. spread: DeepSpeed's settings of stage 3, by which what is read from files is dealt out
+    to the processes at once (`model.spreading`); None leaves all of it whole.
+    """
     import torch
 
     from latentthought.distillation.guidance import attach_companions, guide
     from latentthought.distillation.pupil import Pupil
     from latentthought.model.adapters import with_adapters
+    from latentthought.model.spreading import spread_loading
     from latentthought.objective.terms import asks_teacher
     from latentthought.training.checkpointing import inside
     from latentthought.training.dataset import staged
@@ -89,7 +98,8 @@ def prepare(recipe: Recipe, smoke: bool = False) -> Prepared:
     responses = None if recipe.teacher is None else recipe.teacher.responses
     data, examples = training_rows(recipe.data, responses, recipe.seed, smoke)
     tokenizer = recipe.model.build_tokenizer(data.texts(examples), chat=data.format.chat)
-    model: Any = recipe.model.build(tokenizer, recipe.seed)
+    with spread_loading(spread if recipe.model.can_be_spread else None):
+        model: Any = recipe.model.build(tokenizer, recipe.seed)
     # what the model does at inference unless told otherwise: what its last stage trained
     thought = model.set_thought(
         thoughts=curriculum.thoughts(-1),
@@ -113,6 +123,7 @@ def prepare(recipe: Recipe, smoke: bool = False) -> Prepared:
         texts=data.texts(examples),
         seed=recipe.seed,
         device=recipe.engine.place(),
+        spread=spread,
     )
     guidance = guide(recipe.objective, recipe.teacher, pupil)
     if recipe.model.lora is not None:

@@ -124,7 +124,8 @@ def _train(
     watch: Callable[[LatentThoughtTrainer], None],
 ) -> RunResult:
     begun = time.perf_counter()
-    prepared = prepare(recipe, smoke)
+    spread = zero_settings(recipe, process_count()) if recipe.engine.stage == 3 else None
+    prepared = prepare(recipe, smoke, spread)
     for line in prepared.summary():
         progress.say(line)
     trainer = _make_trainer(prepared, output, scorer, progress, callbacks)

@@ -20,6 +20,10 @@ PIECEWISE_OPTIMIZERS = ("adamw", "sgd")
 def check_strategy(recipe: Recipe) -> None:
     """Raise `ConfigError` for settings of a recipe that its strategy cannot do, `MissingExtraError` for a lack of DeepSpeed."""
     engine, training, strategy = recipe.engine, recipe.training, recipe.engine.strategy
+    if engine.stage != 3 and recipe.teacher is not None and recipe.teacher.sharded:
+        raise ConfigError(
+            f"teacher.sharded: true deals it out by zero3, and engine.strategy is {strategy}; allowed for it: false"
+        )
     if strategy == "ddp":
         return
     if training.optimizer not in PIECEWISE_OPTIMIZERS:

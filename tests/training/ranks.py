@@ -87,7 +87,7 @@ def main(path: str) -> None:
                 resume=Path(output).is_dir(),
                 progress=Silent(),
                 callbacks=(*asked, *poison),
-                scorer=_written if options.get("scored") else None,
+                scorer=uneven_lengths if options.get("scored") else None,
             )
         except Preempted:
             if not asked:
@@ -98,13 +98,25 @@ def main(path: str) -> None:
             print(f"rank {os.environ['RANK']}: {error}")
 
 
-def _written(model: Any, tokenizer: Any, *, thoughts: int, mix_ratio: float) -> dict[str, float]:
-    """A number that depends on every token that a model writes, of two prompts."""
+def uneven_lengths(model: Any, tokenizer: Any, *, thoughts: int, mix_ratio: float) -> dict[str, float]:
+    """A scorer of rows that think and write for different lengths: what was written, and how many lengths there were."""
     import torch
 
-    ids = torch.tensor([[5, 6, 7], [8, 9, 10]])
-    made = model.generate(ids, thoughts=thoughts, max_new_tokens=6, do_sample=False)[:, 3:]
-    return {"words": float((made * torch.arange(1, made.shape[1] + 1)).sum())}
+    prompts = tokenizer(
+        ["a e h", "b", "c f", "d g i"], padding=True, padding_side="left", return_tensors="pt"
+    )
+    output = model.generate(
+        prompts["input_ids"],
+        attention_mask=prompts["attention_mask"],
+        thoughts=[min(thoughts, row) for row in (2, 0, 1, 2)],
+        max_new_tokens=8,
+        eos_token_id=list(range(0, len(tokenizer), 3)),
+        pad_token_id=1,
+    )[:, prompts["input_ids"].shape[1] :]
+    ends = output % 3 == 0
+    lengths = torch.where(ends.any(1), ends.int().argmax(1), output.shape[1])
+    places = torch.arange(1, output.shape[1] + 1)
+    return {"words": float((output * places).sum()), "lengths": float(len(set(lengths.tolist())))}
 
 
 def _full_disk(*unused: Any, **unused_too: Any) -> None:
