@@ -115,11 +115,12 @@ def check_memory(where: Path | str, dtype: torch.dtype | str, device: str, share
         free = free_memory(device if place != "cpu" else place)
         if free is not None and size * _MEMORY_MARGIN > free:
             smaller = " teacher.dtype: bf16 halves it;" if wanted.itemsize > 2 else ""
-            if shares == 1:
-                smaller += " teacher.sharded deals it out to the processes of engine zero3;"
             share = f" in each of {shares} processes" if shares > 1 else ""
+            spread = (
+                "" if shares > 1 else ", or deal it out to the processes of engine zero3 (teacher.sharded)"
+            )
             raise ConfigError(
                 f"teacher.model {where}: {in_bytes(size)} of weights in {str(wanted).removeprefix('torch.')}{share}, and {place} "
                 f"has {in_bytes(free)} free;{smaller} extract its states on a larger machine (latentthought teacher extract) and "
-                "train here from teacher.cache"
+                f"train here from teacher.cache{spread}"
             )

@@ -4,7 +4,8 @@ Any Hugging Face causal language model, or a latent-thought model, which may tea
 the student: it is held by the trainer, so that it never reaches the optimizer, a checkpoint, an adapter or an engine's buckets.
 `teacher.model: self` is no teacher of this kind: the student then reads the whole chain of thought beside its own row, in the
 same wrapped forward (self distillation, CODI, arXiv 2502.21074).
-Cost: one forward without graph a batch, of which only the asked layers are kept; no logits but where they are asked for.
+Cost: one forward without graph a batch, of which only the asked layers are kept; no logits but where they are asked for. Whole on
+every process unless `sharded`, which brings its weights together anew for every forward, and is for teachers that would not fit.
 Rejected: the teacher as a submodule of the student (engines would shard, average and save it), and quantising it unasked.
 """
 

@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from latentthought.errors import (
     ConfigError,
     DamagedFileError,
     HubUnreachableError,
+    LatentThoughtError,
     MissingFileError,
     UnsupportedError,
 )
@@ -208,10 +210,18 @@ def _reading(name: str | os.PathLike, read: Any, *arguments: Any, **keywords: An
     try:
         with cache_only(absent is not None):
             return read(*arguments, **keywords)
+    except LatentThoughtError:  # of a latent-thought model, which is read as a base is
+        raise
     except HFValidationError:
         raise MissingFileError(f"{name}: neither a folder nor a hub name (owner/name)") from None
     except SafetensorError as error:
         raise DamagedFileError(f"{name}: unreadable weights: {error}") from None
+    except RuntimeError as error:
+        if not is_deepspeed_zero3_enabled():
+            raise
+        # under ZeRO-3 the first process alone looks at shapes, and transformers raises what it reports otherwise
+        told = "; ".join(line.strip() for line in str(error).strip().splitlines()[1:4])
+        raise DamagedFileError(f"{name}: the weights do not fit the model: {told or error}") from None
     except OSError as error:
         first = str(error).strip().splitlines()[0]
         if local:

@@ -19,6 +19,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from latentthought.errors import UnsupportedError
+
 
 @contextmanager
 def spread_loading(settings: Mapping[str, Any] | None) -> Iterator[None]:
@@ -41,7 +43,14 @@ def spread_loading(settings: Mapping[str, Any] | None) -> Iterator[None]:
 
 
 def frozen_settings(settings: Mapping[str, Any], dtype: torch.dtype) -> dict[str, Any]:
-    """DeepSpeed's settings for a model of this type that stands frozen beside the one that `settings` are for."""
+    """DeepSpeed's settings for a model of this type that stands frozen beside the one that `settings` are for.
+
+    Raises `UnsupportedError` for a type that DeepSpeed does not know on this device.
+    """
+    from deepspeed.accelerator import get_accelerator
+
+    if dtype == torch.float16 and not get_accelerator().is_fp16_supported():
+        raise UnsupportedError("weights in float16 are not dealt out on a CPU; allowed there: fp32, bf16")
     kept = (
         "train_batch_size",
         "train_micro_batch_size_per_gpu",

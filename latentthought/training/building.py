@@ -47,11 +47,6 @@ class ModelConfig(Config):
             raise ValueError("a tokenizer trained on the spot goes with scratch: a base has learnt its own")
         return self
 
-    @property
-    def can_be_spread(self) -> bool:
-        """Whether its weights may be dealt out while they are read: not those drawn at random, nor those that DoRA measures."""
-        return self.base is not None and not (self.lora is not None and self.lora.dora)
-
     def build_tokenizer(self, texts: Iterable[str], chat: bool = False) -> PreTrainedTokenizerBase:
         """The tokenizer; `texts` are what one is trained on where the recipe asks for that. chat: it needs a chat template."""
         if isinstance(self.tokenizer, str):

@@ -76,6 +76,20 @@ class Prepared:
         )
 
 
+def _can_be_spread(recipe: Recipe) -> bool:
+    """Whether the student's weights may be dealt out while they are read: not those drawn at random, nor what DoRA measures,
+    nor those that an auxiliary decoder begins with."""
+    from latentthought.model.scratch import ScratchConfig
+    from latentthought.objective.spelling import SpellingTerm
+
+    copied = any(
+        isinstance(term, SpellingTerm) and not isinstance(term.decoder, ScratchConfig)
+        for term in recipe.objective
+    )
+    dora = recipe.model.lora is not None and recipe.model.lora.dora
+    return recipe.model.base is not None and not copied and not dora
+
+
 def prepare(recipe: Recipe, smoke: bool = False, spread: Mapping[str, Any] | None = None) -> Prepared:
     """Read the data, and build tokenizer, model, guidance and stage plan.
 
@@ -98,7 +112,7 @@ def prepare(recipe: Recipe, smoke: bool = False, spread: Mapping[str, Any] | Non
     responses = None if recipe.teacher is None else recipe.teacher.responses
     data, examples = training_rows(recipe.data, responses, recipe.seed, smoke)
     tokenizer = recipe.model.build_tokenizer(data.texts(examples), chat=data.format.chat)
-    with spread_loading(spread if recipe.model.can_be_spread else None):
+    with spread_loading(spread if _can_be_spread(recipe) else None):
         model: Any = recipe.model.build(tokenizer, recipe.seed)
     # what the model does at inference unless told otherwise: what its last stage trained
     thought = model.set_thought(

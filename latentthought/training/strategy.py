@@ -37,6 +37,7 @@ def check_strategy(recipe: Recipe) -> None:
                 f"teacher.on_policy: rows think for different lengths while they write, and under {strategy} every process has "
                 "to make every pass; take zero2 or ddp"
             )
+        _check_passes(recipe)
         if training.gradient_norms:
             raise ConfigError(
                 f"training.gradient_norms: the gradient of a single term needs whole weights; allowed for {strategy}: 0"
@@ -47,6 +48,23 @@ def check_strategy(recipe: Recipe) -> None:
             )
     if engine.stage:
         require_zero(recipe)
+
+
+def _check_passes(recipe: Recipe) -> None:
+    """Raise `ConfigError` for stages that make as many passes as a batch has thoughts: ranks would wait for each other."""
+    read = {"curriculum": recipe.curriculum}
+    teacher = recipe.teacher
+    if teacher is not None and teacher.sharded and teacher.reads == "thoughts":
+        read["teacher.curriculum"] = teacher.curriculum or recipe.curriculum
+    for where, curriculum in read.items():
+        for stage in curriculum.expand():
+            mixes = any(stage.mix.at(place) for place in (0.0, 0.5, 1.0))
+            if curriculum.method == "soft_mix" and stage.feedback == "sequential" and mixes:
+                raise ConfigError(
+                    f"{where}: in stage {stage.name} feedback is sequential, which takes a pass for every reasoning position of "
+                    f"a batch, and under {recipe.engine.strategy} every process has to make every pass; allowed for it: "
+                    "single_pass, jacobi; or take zero2 or ddp"
+                )
 
 
 def strategy_process(recipe: Recipe) -> AbstractContextManager[None]:

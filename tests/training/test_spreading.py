@@ -13,7 +13,7 @@ import torch
 from latentthought.config import merge
 from latentthought.distillation import forecast
 from latentthought.distillation.teacher import Teacher, TeacherConfig
-from latentthought.errors import ConfigError
+from latentthought.errors import ConfigError, DamagedFileError, UnsupportedError
 from latentthought.model.loading import load_model
 from latentthought.model.sharding import whole_shape
 from latentthought.model.spreading import frozen_settings, spread_loading
@@ -23,8 +23,8 @@ from latentthought.training.progress import Silent
 from latentthought.training.run import train
 from latentthought.training.zero import zero_process, zero_settings
 from tests.training.ranks import Job, run_on, uneven_lengths
-from tests.training.test_zero import LORA, TAUGHT, assert_same_run
-from tests.training.test_zero import tiny as tiny  # a fixture
+from tests.training.test_strategies import LORA, TAUGHT, assert_same_run
+from tests.training.test_strategies import tiny as tiny  # a fixture
 
 pytest.importorskip("deepspeed")
 
@@ -62,16 +62,16 @@ def test_two_processes_that_hold_shares_train_what_one_trains(
     tiny: Callable[..., Recipe], taught: dict[str, Any], tmp_path: Path
 ) -> None:
     """The head of either model in chunks of two positions, of which the processes have different numbers; each process
-    accumulates; validation rows think and write for different lengths; adapters go on from a checkpoint."""
+    accumulates; validation rows think and write for different lengths; a run goes on from a checkpoint."""
     for name, changes in {"full": {}, "lora": LORA}.items():
         train(tiny(taught, changes), tmp_path / f"one-{name}", scorer=uneven_lengths, progress=Silent())
     spread = merge(merge(taught, SHARDED), ZERO3)
     recomputed = {"engine": {"gradient_checkpointing": True}}
     options = {"chunk": 2 * 24, "scored": True}
     jobs: list[Job] = [
-        (tiny(spread, recomputed), tmp_path / "full", options),
-        (tiny(spread, LORA), tmp_path / "lora", {**options, "stop": 3}),
         (tiny(spread, LORA), tmp_path / "lora", options),
+        (tiny(spread, recomputed), tmp_path / "full", {**options, "stop": 3}),
+        (tiny(spread, recomputed), tmp_path / "full", options),
     ]
     run_on(2, jobs, tmp_path / "jobs")
     for name in ("full", "lora"):
@@ -103,17 +103,53 @@ def test_weights_are_dealt_out_as_they_are_read(
         assert_spread(teacher.model)  # what was brought together for a call is let go of
 
 
-def test_a_student_is_dealt_out_as_it_is_read(tiny: Callable[..., Recipe], taught: dict[str, Any]) -> None:
-    recipe = tiny({"model": taught["model"]}, ZERO3)
+def test_a_student_is_dealt_out_as_it_is_read(tiny: Callable[..., Recipe], tmp_path: Path) -> None:
+    """With a token more than its base has, whose rows are made anew and left to the engine, and the base's learnt scale."""
+    made = prepare(tiny({"model": {"thought": {"scale": "mlp"}}}))
+    made.model.save_pretrained(tmp_path / "base")
+    made.tokenizer.save_pretrained(tmp_path / "base")
+    thought = {"end_token": "<x>", "scale": "mlp"}
+    recipe = tiny({"model": {"scratch": None, "base": str(tmp_path / "base"), "thought": thought}}, ZERO3)
     whole = prepare(recipe)
     with zero_process(recipe):
         spread = prepare(recipe, spread=zero_settings(recipe, 1))
-    # made anew with the new token's row, and left to the engine
     assert_spread(spread.model.base, but=("model.embed_tokens.weight",))
     assert spread.summary() == whole.summary()
-    assert torch.equal(spread.model.scale.target, whole.model.scale.target)
     tables = [prepared.model.get_input_embeddings().weight for prepared in (spread, whole)]
     assert torch.equal(*tables)
+    expected = whole.model.scale.state_dict()
+    for name, tensor in spread.model.scale.state_dict().items():
+        assert torch.equal(tensor, expected[name]), name
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model": {"lora": {"r": 2, "dora": True}}},
+        {"objective": [{"term": "ce"}, {"term": "spell"}]},
+    ],
+)
+def test_weights_that_are_measured_or_copied_are_read_whole(
+    tiny: Callable[..., Recipe], taught: dict[str, Any], changes: dict[str, Any]
+) -> None:
+    pytest.importorskip("peft")
+    recipe = tiny({"model": taught["model"]}, changes, ZERO3)
+    with zero_process(recipe):
+        spread = prepare(recipe, spread=zero_settings(recipe, 1))
+    assert all(parameter.numel() for parameter in spread.model.parameters())
+
+
+def test_weights_that_do_not_fit_are_refused_where_they_are_dealt_out_too(
+    tiny: Callable[..., Recipe], taught: dict[str, Any]
+) -> None:
+    folder = Path(taught["model"]["base"])
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"]["intermediate_size"] *= 2
+    (folder / "config.json").write_text(json.dumps(config))
+    recipe = tiny({"model": taught["model"]}, ZERO3)
+    message = r"base: the weights do not fit the model: .*mlp.*shape"
+    with zero_process(recipe), pytest.raises(DamagedFileError, match=message):
+        prepare(recipe, spread=zero_settings(recipe, 1))
 
 
 def states(teacher: Teacher, layers: list[int]) -> Mapping[int, torch.Tensor]:
@@ -155,6 +191,14 @@ def test_what_a_sharded_teacher_does_not_go_with(changes: dict[str, Any], messag
         TeacherConfig.parse({**changes, "sharded": True})
 
 
+def test_fp16_is_not_dealt_out_on_a_cpu(tiny: Callable[..., Recipe]) -> None:
+    recipe = tiny(TAUGHT, SHARDED, {"teacher": {"dtype": "fp16"}}, ZERO3)
+    with pytest.raises(
+        UnsupportedError, match=r"float16 are not dealt out on a CPU; allowed there: fp32, bf16"
+    ):
+        prepare(recipe, spread=zero_settings(recipe, 1))
+
+
 def test_an_adapter_is_no_teacher_to_deal_out(
     tiny: Callable[..., Recipe], taught: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -166,12 +210,17 @@ def test_an_adapter_is_no_teacher_to_deal_out(
         Teacher.load(settings, device="cpu", spread=zero_settings(tiny(ZERO3), 1))
 
 
-def test_a_share_of_a_teacher_has_to_fit(taught: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_share_of_a_teacher_has_to_fit(
+    tiny: Callable[..., Recipe], taught: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     where = Path(taught["teacher"]["model"])
     size = sum(p.numel() for p in load_model(str(where), "cpu").model.parameters()) * 4
     monkeypatch.setattr(forecast, "free_memory", lambda place: size // 2)
     forecast.check_memory(where, "auto", "cpu", shares=3)
+    monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ConfigError, match=r"in each of 2 processes, and cpu has .* free"):
-        forecast.check_memory(where, "auto", "cpu", shares=2)
-    with pytest.raises(ConfigError, match=r"float32, and cpu has .* free;.* teacher.sharded deals it out"):
+        Teacher.load(
+            TeacherConfig(model=str(where), sharded=True), device="cpu", spread=zero_settings(tiny(ZERO3), 1)
+        )
+    with pytest.raises(ConfigError, match=r"float32, and cpu has .* free;.*or deal it out .*teacher.sharded"):
         forecast.check_memory(where, "auto", "cpu")

@@ -32,6 +32,7 @@ TEACHER = {"scratch": {"architecture": "llama", "layers": 3, "width": 24, "heads
 SPREADING = ("fsdp2", "zero3")
 STATES = {"term": "hidden", "target": "teacher", "alignment": "step_ends", "projector": {"kind": "linear"}}
 TAUGHT = {"teacher": TEACHER, "objective": [{"term": "ce"}, {"term": "kl", "weight": 0.3}, STATES]}
+MIXED = {"method": "soft_mix", "mix": 0.5, "max_latent_steps": None, "replay": 0.0}
 LORA = {"model": {"lora": {"r": 4, "alpha": 8}}}
 STUDENTS: dict[str, dict[str, Any]] = {"full": {}, "lora": LORA}
 TEACHERS = ("alone", "live", "cached")
@@ -259,6 +260,10 @@ def test_engines_that_do_not_hold(tiny: Callable[..., Recipe], changes: dict[str
         ),
         ({"training": {"gradient_norms": 5}}, "gradient_norms: .*allowed for {}: 0"),
         ({**TAUGHT, "teacher": {**TEACHER, "on_policy": {}}}, "teacher.on_policy: .*take zero2 or ddp"),
+        (
+            {"curriculum": {**MIXED, "feedback": "sequential"}},
+            "feedback is sequential, .*allowed for it: single_pass, jacobi; or take zero2",
+        ),
         (
             {"model": {"lora": {"r": 2, "quantize": "4bit"}}},
             "4bit weights cannot be spread by {}; take zero2 or ddp",
