@@ -71,13 +71,16 @@ class GuardedTrainer(CheckpointingTrainer):
         """Judge the step, once however often an engine calls the optimizer in it; a bad one finds no gradients."""
         step = self.state.global_step
         if step != self._judged:
-            moment = self.train_dataset.plan.at(step)
-            comparable = moment.laid_out == moment.stage and not self._writes_own_text
-            self._judged, self._found = step, self.guard.judge(self._gradient_norm(optimizer), comparable)
+            self._judge(step, self._gradient_norm(optimizer))
         if self._found is not None:
             for group in optimizer.param_groups:
                 for parameter in group["params"]:
                     parameter.grad = None
+
+    def _judge(self, step: int, norm: Tensor | float) -> None:
+        moment = self.train_dataset.plan.at(step)
+        comparable = moment.laid_out == moment.stage and not self._writes_own_text
+        self._judged, self._found = step, self.guard.judge(norm, comparable)
 
     def _gradient_norm(self, optimizer: torch.optim.Optimizer) -> Tensor | float:
         """Of this rank's gradients, or of all of them; under fp16 the loss scale has looked already."""
@@ -92,8 +95,11 @@ class GuardedTrainer(CheckpointingTrainer):
         norm = torch.nn.utils.get_total_norm(gradients)
         return norm.full_tensor() if hasattr(norm, "full_tensor") else norm
 
-    def _settle_step(self) -> None:
+    def _settle_step(self, done: int) -> None:
         """After a step whose update was withheld: write it down, and do what the policy says."""
+        if self.guard.settings.at_once and self._judged != done - 1:
+            # DeepSpeed, and the loss scale of fp16, leave a step out by themselves where a gradient is not finite
+            self._judge(done - 1, 0.0 if self.args.fp16 else float("nan"))
         if self._found is None:
             return
         (kind, loss, expected), self._found = self._found, None

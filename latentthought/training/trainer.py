@@ -274,7 +274,7 @@ class LatentThoughtTrainer(GuardedTrainer):
 
     def end_step(self, done: int) -> tuple[bool, bool]:
         """After `done` steps: whether to save, and whether to stop."""
-        self._settle_step()
+        self._settle_step(done)
         asked = self.stop_requested
         if self.accelerator.num_processes > 1:
             asked = bool(self._over_ranks(torch.tensor(float(asked), device=self.args.device)) > 0)
