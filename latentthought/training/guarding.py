@@ -136,7 +136,7 @@ class GuardedTrainer(CheckpointingTrainer):
         if self._writes_own_text:
             losses = torch.full_like(numbers, float("nan"))
         else:
-            with undisturbed(self.model_wrapped):
+            with undisturbed(self.model):
                 losses = torch.stack([self._row_loss(slot) for slot in self._slots])
         gathered = self._gather(torch.stack([numbers, losses], 1)).tolist()
         known = not self._writes_own_text

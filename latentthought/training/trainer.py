@@ -207,7 +207,7 @@ class LatentThoughtTrainer(GuardedTrainer):
             **self.objective.forward_options,
         )
         value = output.value
-        if model.training:
+        if self.model.training:  # an engine's wrapper does not say
             first = self._micro == 0
             self._guard_micro_batch(inputs, value.total, first)
             self.recorder.observe(inputs, output, value, first)
