@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 _POLL_SECONDS = 5.0
 # ticks without a post after which a process counts as not heard of, and for which a stuck one stays, to be seen and to speak
 _UNHEARD_TICKS, _LAST_TICKS = 4, 3
-# for the last post to go out, where the board still answers
-_LEAVE_SECONDS = 2.0
+# for the last post to go out: a thread that is in the board's C++ code when Python ends aborts the process
+_LEAVE_SECONDS = 30.0
 
 
 class Unwatched:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -210,6 +211,34 @@ def test_a_jump_of_the_clock_is_no_hang(monkeypatch: pytest.MonkeyPatch) -> None
     assert ends == []
     # nothing for the first tick, which sees the first mark, two for the leap, nothing backwards, two, and one
     assert watch._idle == 5.0
+
+
+class SlowBoard:
+    """Answers late, as over a network; keeps what was posted."""
+
+    def __init__(self) -> None:
+        self.posted: list[list[Any]] = []
+
+    def set(self, key: str, value: str) -> None:
+        time.sleep(0.3)
+        self.posted.append(json.loads(value))
+
+    def check(self, keys: list[str]) -> bool:
+        return False
+
+
+@pytest.mark.parametrize("state", ["done", "failed"])
+def test_no_thread_is_at_the_board_when_the_watch_is_over(state: str) -> None:
+    """One that is in its C++ code when Python ends aborts the process, whatever its work came to."""
+    board = SlowBoard()
+    watch = Watch(board, 0, 2, 1.0)
+    watch.start()
+    until = time.monotonic() + 20
+    while not board.posted and time.monotonic() < until:
+        time.sleep(0.01)
+    watch.stop(state)
+    assert not any(thread.is_alive() for thread in watch._threads)
+    assert Post(*board.posted[-1]).state == state
 
 
 def test_a_pass_through_the_model_counts_as_moving(
