@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import importlib.metadata
 import os
 import sys
 from pathlib import Path
@@ -17,6 +19,30 @@ os.environ["MPLBACKEND"] = "agg"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="run the complete matrices too (make test-full)")
+    parser.addoption(
+        "--write-combinations",
+        action="store_true",
+        help="with --full: write docs/combinations.md from what passes",
+    )
+
+
+_PASSED: list[list] = []
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    from tests.training.combinations import PROPERTY
+
+    if report.when == "call" and report.passed:
+        _PASSED.extend(value for name, value in report.user_properties if name == PROPERTY)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    # the workers of xdist hand their reports to the process that started them
+    if not session.config.getoption("--write-combinations") or hasattr(session.config, "workerinput"):
+        return
+    from tests.training.combinations import write_table
+
+    write_table(_PASSED, f"{datetime.date.today()}, torch {importlib.metadata.version('torch')}")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

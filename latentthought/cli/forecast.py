@@ -93,6 +93,7 @@ def _table(models: Planned, found: Sequence[Forecast]) -> Any:
     for one in found:
         table.add_column(f"{one.processes} process{'' if one.processes == 1 else 'es'}", justify="right")
     table.add_column("of")
+    table.add_row("rows at once", *(str(one.shape.rows) for one in found), "engine.micro_batch_size")
     names = list(dict.fromkeys(part.name for one in found for part in one.parts))
     for name in names:
         parts = [next((part for part in one.parts if part.name == name), None) for one in found]
@@ -117,6 +118,9 @@ def _strategies(found: Sequence[Forecast], models: Planned, device_gb: float | N
         row = []
         for one in found:
             total = one.others[strategy]
+            if total is None:
+                row.append("refused")
+                continue
             fits = "" if not limit else "  fits" if total <= 0.9 * limit * 1e9 else "  too much"
             row.append(f"about {_gb(total)}{fits}")
         table.add_row(f"engine={strategy}", *row)
@@ -137,7 +141,8 @@ def _costs(models: Planned, found: Sequence[Forecast]) -> str:
         f"disk        {in_bytes(first.checkpoint)} a checkpoint, {keep + 1} of them while one is written; "
         f"{in_bytes(4 * models.parameters)} the finished model"
     )
-    lines.append(f"host        up to {in_bytes(first.host)} for each process of a host while models are read")
+    held = ", ".join(f"{in_bytes(one.host)} on {one.processes}" for one in found)
+    lines.append(f"host        for each process of a host while models are read: up to {held}")
     if models.teacher_bytes:
         seconds = models.teacher_flops(first.shape.positions) / SUSTAINED
         share = models.teacher_flops(first.shape.positions) * models.recipe.training.batch_size / first.flops

@@ -16,10 +16,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, get_args
 
+from latentthought.errors import ConfigError
 from latentthought.training.checkpointing import inside
 from latentthought.training.engine import Strategy
 from latentthought.training.hollow_step import Gradients, StepShape, step_memory
 from latentthought.training.planned_models import Planned
+from latentthought.training.strategy import check_strategy
 
 if TYPE_CHECKING:
     from latentthought.data.encoding import Encoded
@@ -45,7 +47,8 @@ class Part:
 class Forecast:
     """For one number of processes.
 
-    parts: of a device's memory. shape: the step that they are of. others: the total of a device by strategy, without offload.
+    parts: of a device's memory. shape: the step that they are of. others: the total of a device by strategy, without
+    offload; None where a strategy refuses the recipe.
     host: bytes of a process's own memory while models are read. checkpoint: bytes on disk of one. flops: of an optimizer
     step, on all devices together.
     """
@@ -53,7 +56,7 @@ class Forecast:
     processes: int
     parts: tuple[Part, ...]
     shape: StepShape
-    others: dict[Strategy, int]
+    others: dict[Strategy, int | None]
     host: int
     checkpoint: int
     flops: float
@@ -74,26 +77,25 @@ def forecast(models: Planned, processes: int, rows: Sequence[Encoded] = (), toke
     micro, accumulation = recipe.engine.accumulation(recipe.training.batch_size, processes)
     shape = replace(step_shape(recipe, models.positions, rows, tokens), rows=micro)
     steady = _steady(recipe, models, processes)
-    gradients: Gradients = "elsewhere" if recipe.engine.stage else "there" if accumulation > 1 else "fresh"
+    gradients: Gradients = "there" if accumulation > 1 else "fresh"
+    if recipe.engine.strategy != "ddp":
+        gradients = "elsewhere"
     model = models.student()
     if recipe.engine.gradient_checkpointing:
         inside(model).gradient_checkpointing_enable()
-    moving = step_memory(model, shape, bf16=recipe.engine.precision in ("bf16", "fp16"), gradients=gradients)
+    moving = step_memory(model, shape, bf16=recipe.engine.autocast != "fp32", gradients=gradients)
     if gradients == "there":
         moving -= 4 * models.trained  # which stand in a line of their own
     held = "gradients and activations" if gradients == "fresh" else "activations"
-    note = f"{shape.rows} x {shape.positions} positions, {shape.thoughts} of them thoughts, at their highest"
+    note = f"rows of {shape.positions} positions, {shape.thoughts} of them thoughts; at their highest"
     beside = [Part(held, moving, note), *_of_terms(recipe, models, shape)]
-    others = {
-        strategy: _total([*_steady(_with_strategy(recipe, strategy), models, processes), *beside])
-        for strategy in get_args(Strategy)
-    }
+    others = {strategy: _by_strategy(models, processes, strategy, beside) for strategy in get_args(Strategy)}
     return Forecast(
         processes=processes,
         parts=tuple(part for part in [*steady, *beside] if part.bytes),
         shape=shape,
         others=others,
-        host=4 * models.parameters + models.teacher_bytes,
+        host=_on_host(recipe, models, processes),
         checkpoint=4 * models.trained * (1 + _MOMENTS[recipe.training.optimizer]),
         flops=_flops(recipe, models, shape) * recipe.training.batch_size,
     )
@@ -103,9 +105,24 @@ def _total(parts: Iterable[Part]) -> int:
     return sum(part.bytes for part in parts)
 
 
-def _with_strategy(recipe: Recipe, strategy: Strategy) -> Recipe:
-    engine = recipe.engine.replace(strategy="ddp" if strategy == "ddp" else strategy, offload="none")
-    return recipe.replace(engine=engine.dump())
+def _on_host(recipe: Recipe, models: Planned, processes: int) -> int:
+    """What a process holds while it reads the models; under ZeRO-3 a base, and a teacher in shares, are dealt out at once."""
+    student, teacher = 4 * models.parameters, models.teacher_bytes
+    if recipe.engine.stage == 3 and recipe.model.base is not None:
+        student //= processes
+    if recipe.teacher is not None and recipe.teacher.sharded:
+        teacher //= processes
+    return student + teacher
+
+
+def _by_strategy(models: Planned, processes: int, strategy: Strategy, beside: Sequence[Part]) -> int | None:
+    try:
+        engine = models.recipe.engine.replace(strategy=strategy, offload="none")
+        recipe = models.recipe.replace(engine=engine.dump())
+        check_strategy(recipe)
+    except ConfigError:
+        return None
+    return _total([*_steady(recipe, models, processes), *beside])
 
 
 def step_shape(
@@ -144,52 +161,55 @@ def step_shape(
 
 def _steady(recipe: Recipe, models: Planned, processes: int) -> list[Part]:
     """What stands in the memory of a device during the whole run."""
-    engine, stage = recipe.engine, recipe.engine.stage
-    trained, frozen = models.trained, models.parameters - models.trained
-    quantized = _QUANTIZED_BYTES[recipe.model.lora.quantize if recipe.model.lora else "none"]
-    moments = 4 * _MOMENTS[recipe.training.optimizer]
-    spread = f" / {processes}" if processes > 1 else ""
-
-    def share(size: float, divided: bool = True) -> int:
-        return round(size / (processes if divided else 1))
-
-    host = engine.offload
-    whole = stage < 3
-    weights = share(quantized * frozen + 4 * trained, not whole)
-    if host == "all":
-        weights = 0
-    note = f"{models.parameters / 1e9:.3g} B parameters{'' if whole else spread}"
-    if frozen:
-        note += f", {trained / 1e6:.3g} M of them trained"
-    parts = [Part("weights", weights, note)]
-    optimizer = share(moments * trained + (4 * trained if stage else 0), stage > 0)
-    copies = " and a float32 copy" if stage else ""
-    if host != "none":
-        optimizer = 0
-    parts.append(
-        Part("optimizer", optimizer, f"{recipe.training.optimizer}{copies}{spread if stage else ''}")
-    )
-    _, accumulation = engine.accumulation(recipe.training.batch_size, processes)
-    if stage >= 2:
-        gradients = 0 if host != "none" else share(4 * trained)
-        parts.append(Part("gradients", gradients, f"of {trained / 1e6:.4g} M parameters{spread}"))
-    elif stage == 1 or accumulation > 1:
-        parts.append(Part("gradients", 4 * trained, f"of {trained / 1e6:.4g} M parameters"))
-    if stage == 0 and processes > 1:
-        parts.append(Part("buckets", 4 * trained, "gradients a second time, as they are exchanged"))
-    if stage:
-        bucket = 4 * min(engine.bucket_size, trained)
-        parts.append(Part("buckets", 2 * bucket if stage < 3 else bucket, "what is reduced at once"))
-    if stage == 3:
+    engine = recipe.engine
+    parts = _own_states(recipe, models, processes)
+    if engine.strategy == "ddp" and processes > 1:
+        parts.append(Part("buckets", 4 * models.trained, "gradients a second time, as they are exchanged"))
+    if engine.stage:
+        bucket = 4 * min(engine.bucket_size, models.trained)
+        parts.append(Part("buckets", bucket if engine.stage == 3 else 2 * bucket, "what is reduced at once"))
+    if engine.stage == 3:
         live = 4 * min(models.parameters, 10 * engine.bucket_size)
         parts.append(Part("gathered", live, "weights that are whole for a moment, at most"))
+    elif engine.strategy == "fsdp2" and processes > 1:
+        held = 4 * (models.outside + models.in_a_block)
+        parts.append(Part("gathered", held, "embeddings and head during a step, and the block at hand"))
+        parts.append(Part("whole gradients", 4 * models.trained, "until the backward pass of the first pass"))
     if models.teacher_bytes:
-        parts.append(
-            Part(
-                "teacher", models.teacher_bytes, f"{models.teacher_parameters / 1e9:.3g} B parameters, frozen"
-            )
-        )
+        note = f"{models.teacher_parameters / 1e9:.3g} B parameters, frozen"
+        sharded = recipe.teacher is not None and recipe.teacher.sharded
+        size = models.teacher_bytes // processes if sharded else models.teacher_bytes
+        parts.append(Part("teacher", size, f"{note} / N" if sharded else note))
+        if sharded:
+            live = min(models.teacher_bytes, models.teacher_itemsize * 10 * engine.bucket_size)
+            parts.append(Part("teacher gathered", live, "its weights that are whole for a moment, at most"))
     return parts
+
+
+def _own_states(recipe: Recipe, models: Planned, processes: int) -> list[Part]:
+    """The student's weights, gradients and optimizer states, by what the strategy spreads."""
+    engine, trained, frozen = recipe.engine, models.trained, models.parameters - models.trained
+    quantized = _QUANTIZED_BYTES[recipe.model.lora.quantize if recipe.model.lora else "none"]
+    of = " / N" if processes > 1 else ""
+
+    def part(name: str, size: float, spread: bool, note: str) -> Part:
+        return Part(name, round(size / (processes if spread else 1)), note + (of if spread else ""))
+
+    stands = f"{models.parameters / 1e9:.3g} B parameters"
+    stands += f", {trained / 1e6:.3g} M of them trained" if frozen else ""
+    # ZeRO steps on float32 copies of its own
+    moments = 4 * _MOMENTS[recipe.training.optimizer] + (4 if engine.stage else 0)
+    kept = f"{recipe.training.optimizer}{' and a float32 copy' if engine.stage else ''}"
+    parts = [
+        part("weights", quantized * frozen + 4 * trained, engine.spreads_weights, stands),
+        part("optimizer", moments * trained, engine.strategy != "ddp", kept),
+    ]
+    _, accumulation = engine.accumulation(recipe.training.batch_size, processes)
+    if engine.strategy != "ddp" or accumulation > 1:
+        spread = engine.stage >= 2 or engine.spreads_weights
+        parts.append(part("gradients", 4 * trained, spread, f"of {trained / 1e6:.4g} M parameters"))
+    on_host = {"none": (), "optimizer": ("optimizer", "gradients")}.get(engine.offload)
+    return [one for one in parts if on_host is not None and one.name not in on_host]
 
 
 def _of_terms(recipe: Recipe, models: Planned, shape: StepShape) -> list[Part]:

@@ -95,6 +95,16 @@ class Planned:
     def trained(self) -> int:
         return self._counts[1]
 
+    @property
+    def outside(self) -> int:
+        """Parameters of the student's embedding and head."""
+        return _outside(self.student_config)
+
+    @property
+    def in_a_block(self) -> int:
+        """Parameters of one of its blocks."""
+        return self._in_blocks // self.student_config.num_hidden_layers
+
     @cached_property
     def teacher_parameters(self) -> int:
         from latentthought.model.blueprint import count_parameters

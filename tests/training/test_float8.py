@@ -28,6 +28,7 @@ from latentthought.training.preparation import prepare
 from latentthought.training.progress import Silent
 from latentthought.training.run import train
 from tests.families import tiny_base
+from tests.training.combinations import Combination, trained
 from tests.training.ranks import Job, run_on
 from tests.training.test_resume import assert_same_run, run_with_kills
 
@@ -311,7 +312,10 @@ def test_recomputed_passes_round_the_same(tiny: Callable[..., Recipe], tmp_path:
 
 @pytest.mark.parametrize("dora", [False, True])
 def test_adapters_train_over_a_frozen_base_in_float8(
-    tiny: Callable[..., Recipe], tmp_path: Path, dora: bool
+    tiny: Callable[..., Recipe],
+    tmp_path: Path,
+    dora: bool,
+    record_property: Callable[[str, object], None],
 ) -> None:
     lora = {"model": {"lora": {"r": 4, "alpha": 8, "dora": dora, "targets": ["all-linear"]}}}
     prepared = prepare(tiny(FP8, SHORT, lora))
@@ -335,6 +339,7 @@ def test_adapters_train_over_a_frozen_base_in_float8(
     assert 0 < torch.linalg.matrix_rank(update, atol=1e-4) <= (32 if dora else 4)
     if not dora:
         assert torch.equal(saved["base.model.norm.weight"], frozen["base.model.norm.weight"])
+        trained(record_property, [Combination("ddp", "fp8", "lora", "alone", 1)])
 
 
 def test_a_teacher_stays_exact(tiny: Callable[..., Recipe]) -> None:
@@ -352,7 +357,9 @@ def test_a_teacher_stays_exact(tiny: Callable[..., Recipe]) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_learn_what_one_does(tiny: Callable[..., Recipe], tmp_path: Path) -> None:
+def test_two_processes_learn_what_one_does(
+    tiny: Callable[..., Recipe], tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     """Micro-batches are the same and share the same scales; a sum in another order may tip a number over to its neighbour."""
     pytest.importorskip("deepspeed")
     small = merge(SHORT, {"engine": {"micro_batch_size": 2, "precision": "fp8"}})
@@ -367,6 +374,7 @@ def test_two_processes_learn_what_one_does(tiny: Callable[..., Recipe], tmp_path
         assert losses(tmp_path / strategy) == pytest.approx(losses(tmp_path / "one"), abs=0.02)
         saved = load_file(tmp_path / strategy / "model" / "model.safetensors")
         assert saved.keys() == load_file(tmp_path / "one" / "model" / "model.safetensors").keys()
+        trained(record_property, [Combination(strategy, "fp8", "full", "alone", 2)])
 
 
 # --- what is chosen, and what is refused ----------------------------------------------------------------------------------

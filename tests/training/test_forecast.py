@@ -16,7 +16,7 @@ from latentthought.errors import ConfigError
 from latentthought.model.blueprint import KNOWN, config_of, count_parameters, hollow
 from latentthought.model.scratch import ScratchConfig
 from latentthought.resources import list_recipes
-from latentthought.training.forecast import forecast, step_shape
+from latentthought.training.forecast import _steady, forecast, step_shape
 from latentthought.training.hollow_step import LiveBytes, StepShape, _scored_passes, step_memory
 from latentthought.training.planned_models import planned_models
 
@@ -136,13 +136,28 @@ def test_shares_of_each_strategy() -> None:
     models = planned_models(load_recipe("quickstart", changes))
     size = models.parameters
     assert models.trained == size
-    found = {s: parts("quickstart", 4, *changes, f"engine={s}") for s in ("ddp", "zero1", "zero2", "zero3")}
-    assert [found[s]["weights"] for s in found] == [4 * size, 4 * size, 4 * size, size]
+    strategies = ("ddp", "zero1", "zero2", "zero3", "fsdp2")
+    found = {s: parts("quickstart", 4, *changes, f"engine={s}") for s in strategies}
+    assert [found[s]["weights"] for s in found] == [4 * size, 4 * size, 4 * size, size, size]
     # two moments, and under ZeRO a float32 copy
-    assert [found[s]["optimizer"] for s in found] == [8 * size, 3 * size, 3 * size, 3 * size]
-    assert [found[s].get("gradients") for s in found] == [None, 4 * size, size, size]
-    assert [found[s]["buckets"] for s in found] == [4 * size, 8000, 8000, 4000]
+    assert [found[s]["optimizer"] for s in found] == [8 * size, 3 * size, 3 * size, 3 * size, 2 * size]
+    assert [found[s].get("gradients") for s in found] == [None, 4 * size, size, size, size]
+    assert [found[s].get("buckets") for s in found] == [4 * size, 8000, 8000, 4000, None]
     assert found["zero3"]["gathered"] == 40_000
+    kept = parts("quickstart", 4, *changes, "engine={strategy: zero2, offload: optimizer}")
+    assert kept.keys() & {"weights", "optimizer", "gradients"} == {"weights"}
+
+
+def test_a_teacher_stands_whole_or_in_shares() -> None:
+    llama = 70_553_706_496
+    changes = ("teacher.cache=null", "training.batch_size=64", "engine=zero3")
+    models = planned_models(load_recipe("logic-distill", (*changes, "teacher.sharded=true")))
+    assert (models.teacher_parameters, models.teacher_bytes) == (llama, 2 * llama)
+    shares = {part.name: part.bytes for part in _steady(models.recipe, models, 8)}
+    assert shares["teacher"] == 2 * llama // 8 and shares["teacher gathered"] == 2 * 10**9
+    whole = planned_models(load_recipe("logic-distill", changes))
+    parts = {part.name: part.bytes for part in _steady(whole.recipe, whole, 8)}
+    assert parts["teacher"] == 2 * llama and "teacher gathered" not in parts
 
 
 def test_adapters_and_projectors_by_hand() -> None:

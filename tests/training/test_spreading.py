@@ -22,6 +22,7 @@ from latentthought.training.preparation import prepare
 from latentthought.training.progress import Silent
 from latentthought.training.run import train
 from latentthought.training.zero import zero_process, zero_settings
+from tests.training.combinations import Combination, trained
 from tests.training.ranks import Job, run_on, uneven_lengths
 from tests.training.test_strategies import LORA, TAUGHT, assert_same_run
 from tests.training.test_strategies import tiny as tiny  # a fixture
@@ -59,7 +60,10 @@ def scores(run: Path) -> list[tuple[float, float]]:
 
 @pytest.mark.slow
 def test_two_processes_that_hold_shares_train_what_one_trains(
-    tiny: Callable[..., Recipe], taught: dict[str, Any], tmp_path: Path
+    tiny: Callable[..., Recipe],
+    taught: dict[str, Any],
+    tmp_path: Path,
+    record_property: Callable[[str, object], None],
 ) -> None:
     """The head of either model in chunks of two positions, of which the processes have different numbers; each process
     accumulates; validation rows think and write for different lengths; a run goes on from a checkpoint."""
@@ -77,6 +81,7 @@ def test_two_processes_that_hold_shares_train_what_one_trains(
     for name in ("full", "lora"):
         assert_same_run(tmp_path / name, tmp_path / f"one-{name}")
         assert scores(tmp_path / name) == scores(tmp_path / f"one-{name}")
+        trained(record_property, [Combination("zero3", "fp32", name, "sharded", 2)])
     assert max(lengths for _, lengths in scores(tmp_path / "full")) > 1
 
 
