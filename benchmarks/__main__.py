@@ -22,7 +22,17 @@ os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 import torch
 
-from benchmarks import cache, distillation, divergence, extraction, float8, generate, grading, train_step
+from benchmarks import (
+    cache,
+    distillation,
+    divergence,
+    extraction,
+    float8,
+    generate,
+    grading,
+    memory,
+    train_step,
+)
 from benchmarks.findings import Findings, findings_markdown
 from benchmarks.report import ROOT, Report, as_json, as_markdown, circumstances, write_block
 from benchmarks.settings import Settings
@@ -38,6 +48,7 @@ BENCHMARKS: dict[str, Callable[[Settings], Report | Findings]] = {
     "extraction": extraction.run,
     "distillation": distillation.run,
     "fp8": float8.run,
+    "memory": memory.run,
 }
 # these share the table of their device; every other one has a block of its own in the document
 IN_ONE_TABLE = ("train_step", "generate")

@@ -77,7 +77,7 @@ def step_memory(
             memory.add(tensor.grad for tensor in trained)
             with memory:
                 with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-                    loss = _scored_passes(latent, shape)
+                    loss = scored_passes(latent, shape)
                 loss.backward()
             return memory.peak
 
@@ -130,7 +130,7 @@ def _let_go(parameter: Tensor) -> None:
     parameter.grad = None
 
 
-def _scored_passes(model: LatentThoughtForCausalLM, shape: StepShape) -> Tensor:
+def scored_passes(model: LatentThoughtForCausalLM, shape: StepShape) -> Tensor:
     """The passes of a step and the cross-entropy of its labelled positions, as `forward` runs them."""
     from latentthought.model.feedback import FeedbackPasses
     from latentthought.model.inputs import ThoughtInputs

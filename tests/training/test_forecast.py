@@ -17,7 +17,7 @@ from latentthought.model.blueprint import KNOWN, config_of, count_parameters, ho
 from latentthought.model.scratch import ScratchConfig
 from latentthought.resources import list_recipes
 from latentthought.training.forecast import _steady, forecast, step_shape
-from latentthought.training.hollow_step import LiveBytes, StepShape, _scored_passes, step_memory
+from latentthought.training.hollow_step import LiveBytes, StepShape, scored_passes, step_memory
 from latentthought.training.planned_models import planned_models
 
 SIZES = ScratchConfig(architecture="llama", layers=3, width=64, heads=4, kv_heads=2, mlp_width=160)
@@ -49,7 +49,7 @@ def allocated(model: Any, shape: StepShape, bf16: bool = False) -> int:
         torch.nn.init.normal_(parameter, std=0.02)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            loss = _scored_passes(model, shape)
+            loss = scored_passes(model, shape)
         loss.backward()
     changes = [
         (event.start_ns(), event.nbytes())
