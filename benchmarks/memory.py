@@ -1,8 +1,8 @@
 """The memory of a training step against its forecast (`latentthought.training.hollow_step`), which counts it without weights.
 
 A random model of GPT-2's architecture, AdamW in float32, one step after the one that makes the moments: weights, moments, and
-what a forward and a backward pass take at their highest. On a GPU that is the allocator's own peak; on a CPU what torch's profiler
-sees the allocator give out. A forecast is worth having if it is within a tenth.
+what a forward and a backward pass take at their highest. On a GPU that is the allocator's own peak; on a CPU what torch's
+profiler sees the allocator give out. A forecast is worth having if it is within a tenth.
 """
 
 from __future__ import annotations

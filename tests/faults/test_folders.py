@@ -149,6 +149,24 @@ def test_a_checkpoint_that_may_not_be_read(
     assert said == ["checkpoint-10 is passed over: optimizer.safetensors cannot be read (Permission denied)"]
 
 
+def test_a_kill_while_an_old_checkpoint_is_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left of it has lost its name, and goes with the next save or resume."""
+    for step in (5, 10):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}" / "weights").write_text("w")
+
+    def struck(*unused: Any, **unused_too: Any) -> None:
+        raise Killed
+
+    monkeypatch.setattr(shutil, "rmtree", struck)
+    with pytest.raises(Killed):
+        checkpoints.prune(tmp_path, step=10, keep=1)
+    monkeypatch.undo()
+    assert [path.name for path in checkpoints.checkpoints_in(tmp_path)] == ["checkpoint-10"]
+    checkpoints.clear_unfinished(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-10"]
+
+
 @pytest.mark.parametrize("marker", ["", "{", "[]", '{"files": 3}', '{"files": [1]}', '{"step": 10}'])
 def test_a_damaged_marker(tmp_path: Path, marker: str) -> None:
     (tmp_path / "checkpoint-10").mkdir()
