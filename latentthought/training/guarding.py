@@ -92,8 +92,7 @@ class GuardedTrainer(CheckpointingTrainer):
         gradients = [
             p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None
         ]
-        norm = torch.nn.utils.get_total_norm(gradients)
-        return norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+        return torch.nn.utils.get_total_norm(gradients)
 
     def _settle_step(self, done: int) -> None:
         """After a step whose update was withheld: write it down, and do what the policy says."""

@@ -147,16 +147,13 @@ class StepGuard:
         """After a step: remember on the device whether it was bad. norm: of its gradient, where it was measured."""
         bad = ~torch.isfinite(torch.as_tensor(self._loss, device=self._device))
         if norm is not None:
-            bad = bad | ~torch.isfinite(torch.as_tensor(norm, device=self._device))
+            bad = bad | ~torch.isfinite(whole_norm(norm, self._device))
         self._first_bad = torch.where(bad & (self._first_bad < 0), step, self._first_bad)
 
-    def first_bad(self, highest: Reduce) -> int | None:
-        """The first bad step of any rank since the start, or None. highest: the largest value over the ranks. Waits for the
-        device."""
-        earliest = int(
-            -highest(torch.where(self._first_bad < 0, torch.iinfo(torch.int64).min, -self._first_bad))
-        )
-        return earliest if earliest >= 0 else None
+    def first_bad(self, gather: Gather) -> int | None:
+        """The first bad step of any rank since the start, or None. Waits for the device."""
+        found = [step for step in gather(self._first_bad[None]).tolist() if step >= 0]
+        return min(found, default=None)
 
     # --- judged at once -----------------------------------------------------------------------------------------------
 
@@ -166,7 +163,7 @@ class StepGuard:
         norm: of this rank's gradients. comparable: whether its loss may be compared with those before it (not that of a batch
         that replays another stage). Waits for the device; all ranks come to the same judgement.
         """
-        finite = torch.isfinite(torch.as_tensor(norm, device=self._device))
+        finite = torch.isfinite(whole_norm(norm, self._device))
         mine = torch.stack([torch.as_tensor(self._loss, device=self._device), (~finite).double()])
         loss, bad = self._reduce(mine).tolist()
         if bad or not math.isfinite(loss):
@@ -231,6 +228,13 @@ class IncidentLog:
         """(step from which on, rows of how many steps are left out) of each time that the run has gone back."""
         back = [row for row in self._file.rows() if row.get("action") == "roll_back"]
         return [(row["back_to"], row["step"] - row["back_to"]) for row in back]
+
+
+def whole_norm(norm: Tensor | float, device: torch.device) -> Tensor:
+    """A gradient's norm as a 0-d tensor, also where FSDP2 has left a part of it on each rank: all of them have to ask."""
+    if isinstance(norm, Tensor) and hasattr(norm, "full_tensor"):
+        norm = norm.full_tensor()
+    return torch.as_tensor(norm, device=device).reshape(())
 
 
 def stopped(incident: Incident, exhausted: bool = False) -> LatentThoughtError:

@@ -1,4 +1,4 @@
-"""Disks that are full, read-only or not there. (In a save on several processes: tests/training/test_zero.py.)"""
+"""Disks that are full, read-only or not there. (In a save on several processes: tests/training/test_strategies.py.)"""
 
 from __future__ import annotations
 

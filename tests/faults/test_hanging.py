@@ -17,7 +17,6 @@ from typing import Any
 
 import pytest
 import torch
-from tests.training.test_zero import assert_same_run
 
 from latentthought.config import write_yaml
 from latentthought.recipe import Recipe
@@ -25,6 +24,7 @@ from latentthought.training import watchdog
 from latentthought.training.progress import Silent
 from latentthought.training.run import train
 from latentthought.training.watchdog import Post, Watch
+from tests.training.test_strategies import assert_same_run
 
 TIMEOUT = 8.0  # a busy machine may well stand still for a few seconds
 
