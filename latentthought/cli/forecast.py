@@ -30,6 +30,7 @@ def plan(recipe: Recipe, counts: Sequence[int], device_gb: float | None, smoke: 
     """Print the forecast of a recipe for some numbers of processes; needs neither weights nor, in the end, data."""
     from latentthought.cli.console import console
 
+    _check(recipe, counts)  # before rows are read, which takes its time
     rows, tokens, words, problem = _rows(recipe, smoke)
     if problem is not None:
         console().print(f"rows        not at hand, so the longest that the recipe lets through: {problem}\n")
@@ -50,8 +51,7 @@ def show_forecast(
     from latentthought.training.forecast import forecast
     from latentthought.training.planned_models import planned_models
 
-    for count in counts:  # before the counting, which takes its time
-        recipe.engine.accumulation(recipe.training.batch_size, count)
+    _check(recipe, counts)
     earlier = recipe.teacher.recipe if recipe.teacher is not None else None
     models = planned_models(recipe, load_recipe(earlier) if earlier else None, words)
     terminal = console()
@@ -60,6 +60,14 @@ def show_forecast(
     terminal.print(_table(models, found))
     terminal.print(_strategies(found, models, device_gb))
     terminal.print(_costs(models, found))
+
+
+def _check(recipe: Recipe, counts: Sequence[int]) -> None:
+    from latentthought.training.strategy import check_strategy
+
+    check_strategy(recipe)
+    for count in counts:
+        recipe.engine.accumulation(recipe.training.batch_size, count)
 
 
 def _rows(recipe: Recipe, smoke: bool) -> tuple[Sequence[Encoded], Any, int | None, UserError | None]:
@@ -130,7 +138,7 @@ def _strategies(found: Sequence[Forecast], models: Planned, device_gb: float | N
 def _costs(models: Planned, found: Sequence[Forecast]) -> str:
     from latentthought.amounts import in_bytes, in_time
 
-    keep, lines = models.recipe.training.keep_last, []
+    keep, lines = models.recipe.training.keep_last + models.recipe.training.keep_best, []
     first = found[0]
     lines.append(
         f"arithmetic  {first.flops / 1e12:,.3g} TFLOP a step of {models.recipe.training.batch_size} rows; "
@@ -142,7 +150,9 @@ def _costs(models: Planned, found: Sequence[Forecast]) -> str:
         f"{in_bytes(4 * models.parameters)} the finished model"
     )
     held = ", ".join(f"{in_bytes(one.host)} on {one.processes}" for one in found)
-    lines.append(f"host        for each process of a host while models are read: up to {held}")
+    lines.append(
+        f"host        for each process of a host while models are read, and for what is offloaded: up to {held}"
+    )
     if models.teacher_bytes:
         seconds = models.teacher_flops(first.shape.positions) / SUSTAINED
         share = models.teacher_flops(first.shape.positions) * models.recipe.training.batch_size / first.flops

@@ -14,6 +14,7 @@ import copy
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -33,7 +34,7 @@ def spread_loading(settings: Mapping[str, Any] | None) -> Iterator[None]:
         return
     from transformers.integrations.deepspeed import HfDeepSpeedConfig, unset_hf_deepspeed_config
 
-    _meet()
+    meet()
     known = HfDeepSpeedConfig(copy.deepcopy(dict(settings)))  # for as long as it lives
     try:
         yield
@@ -70,15 +71,18 @@ def spread_frozen(model: nn.Module, settings: Mapping[str, Any]) -> Any:
     all processes have to make all of those calls. It does so for as long as what is returned lives."""
     import deepspeed
 
-    _meet()
+    meet()
     engine, *_ = deepspeed.initialize(model=model, config=copy.deepcopy(dict(settings)))
     return engine
 
 
-def _meet() -> None:
-    """The group of all processes; transformers, which makes it otherwise, comes too late for reading a model."""
+def meet(seconds: float = 1800.0) -> None:
+    """Make the group of all processes, where there is none; transformers, which makes it otherwise, comes too late for reading.
+
+    seconds: how long one of its collectives may take.
+    """
     import deepspeed
     from deepspeed.accelerator import get_accelerator
 
     get_accelerator().set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    deepspeed.init_distributed(auto_mpi_discovery=False, verbose=False)
+    deepspeed.init_distributed(auto_mpi_discovery=False, verbose=False, timeout=timedelta(seconds=seconds))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from latentthought.training.best import BestSteps
     from latentthought.training.incidents import StepGuard
     from latentthought.training.optimization import TrainingConfig
+    from latentthought.training.progress import Progress
     from latentthought.training.recorder import Recorder
 
 RUN_STATE = "run_state.json"
@@ -39,6 +40,7 @@ class CheckpointingTrainer(Trainer):
     recorder: Recorder
     guard: StepGuard
     best: BestSteps
+    progress: Progress
     data_fingerprint: str
     tokenizer: Any
     watch: Unwatched = Unwatched()
@@ -152,4 +154,9 @@ class CheckpointingTrainer(Trainer):
         state = json.loads((folder / RUN_STATE).read_text(encoding="utf-8"))
         self.recorder.restore(state, owner=self.is_world_process_zero())
         self.guard.restore(state["guard"])
-        self.best.restore(state["best"])
+        run = folder.parent
+        lost = self.best.restore(
+            state["best"], lambda step: checkpoints.problem_with(run / checkpoints.name_of(step))
+        )
+        for line in lost:
+            self.progress.say(line)

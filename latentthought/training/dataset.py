@@ -98,9 +98,18 @@ class StagedDataset(Dataset):
 
     def example_index(self, moment: Moment, place: int) -> int:
         """Which example stands at a place of a step's batch."""
-        step = moment.local_step + sum(width for start, width in self.skipped_ahead if moment.step >= start)
+        step = moment.local_step + self._skipped_before(moment)
         epoch, position = divmod(step * self.batch_size + place, self._per_epoch)
         return self._order(moment.leg, epoch)[position]
+
+    def _skipped_before(self, moment: Moment) -> int:
+        """Steps of the moment's leg whose rows are left out. A way back over the border of two legs leaves out some of either."""
+        leg = self.plan.legs[moment.leg]
+        return sum(
+            max(0, min(start + width, leg.stop) - max(start, leg.start))
+            for start, width in self.skipped_ahead
+            if moment.step >= start
+        )
 
     def epoch_of(self, step: int) -> float:
         """Epochs shown when `step` steps are done."""

@@ -98,6 +98,11 @@ class EngineConfig(Config):
         """Whether each process holds only a part of every weight."""
         return self.strategy in ("fsdp2", "zero3")
 
+    @property
+    def collective_seconds(self) -> int:
+        """How long torch lets processes wait for each other: longer than the watch (`training.watchdog`), which says for whom."""
+        return math.ceil(1.5 * self.timeout) + 60
+
     def accumulation(self, batch_size: int, world_size: int) -> tuple[int, int]:
         """Micro-batch size of a device and micro-batches a step, such that their product over all ranks is `batch_size`."""
         if batch_size % world_size:
@@ -144,5 +149,5 @@ class EngineConfig(Config):
             "bf16": precision == "bf16",
             "fp16": precision == "fp16",
             # of a collective: after the watchdog has had the time to say who is waited for
-            "ddp_timeout": math.ceil(1.5 * self.timeout) + 60,
+            "ddp_timeout": self.collective_seconds,
         }

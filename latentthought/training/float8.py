@@ -14,7 +14,7 @@ would turn float8), and leaves a module at the first layer that does not divide;
 autocast around the layers is the one that it would have set.
 
 A scale belongs to a whole tensor of one pass (`tensorwise`) or to a row of it (`rowwise`): the same rows in other micro-batches
-round differently: runs repeat and resume bit for bit, but equalities over batches and passes hold up to float8 only.
+round differently: runs repeat and (by torchao) resume bit for bit, but equalities over batches and passes hold up to float8 only.
 """
 
 from __future__ import annotations

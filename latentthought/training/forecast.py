@@ -21,6 +21,7 @@ from latentthought.training.checkpointing import inside
 from latentthought.training.engine import Strategy
 from latentthought.training.hollow_step import Gradients, StepShape, step_memory
 from latentthought.training.planned_models import Planned
+from latentthought.training.preparation import can_be_spread
 from latentthought.training.strategy import check_strategy
 
 if TYPE_CHECKING:
@@ -49,8 +50,8 @@ class Forecast:
 
     parts: of a device's memory. shape: the step that they are of. others: the total of a device by strategy, without
     offload; None where a strategy refuses the recipe.
-    host: bytes of a process's own memory while models are read. checkpoint: bytes on disk of one. flops: of an optimizer
-    step, on all devices together.
+    host: bytes of a process's own memory, while models are read or for good. checkpoint: bytes on disk of one. flops: of an
+    optimizer step, on all devices together.
     """
 
     processes: int
@@ -108,11 +109,14 @@ def _total(parts: Iterable[Part]) -> int:
 def _on_host(recipe: Recipe, models: Planned, processes: int) -> int:
     """What a process holds while it reads the models; under ZeRO-3 a base, and a teacher in shares, are dealt out at once."""
     student, teacher = 4 * models.parameters, models.teacher_bytes
-    if recipe.engine.stage == 3 and recipe.model.base is not None:
+    if recipe.engine.stage == 3 and can_be_spread(recipe):
         student //= processes
     if recipe.teacher is not None and recipe.teacher.sharded:
         teacher //= processes
-    return student + teacher
+    reading, stays = student + teacher, 0 if models.teacher_on_device else teacher
+    if recipe.engine.offload != "none":
+        stays += sum(part.bytes for part in _own_states(recipe, models, processes, on_host=True))
+    return max(reading, stays)
 
 
 def _by_strategy(models: Planned, processes: int, strategy: Strategy, beside: Sequence[Part]) -> int | None:
@@ -174,8 +178,7 @@ def _steady(recipe: Recipe, models: Planned, processes: int) -> list[Part]:
     elif engine.strategy == "fsdp2" and processes > 1:
         held = 4 * (models.outside + models.in_a_block)
         parts.append(Part("gathered", held, "embeddings and head during a step, and the block at hand"))
-        parts.append(Part("whole gradients", 4 * models.trained, "until the backward pass of the first pass"))
-    if models.teacher_bytes:
+    if models.teacher_on_device:
         note = f"{models.teacher_parameters / 1e9:.3g} B parameters, frozen"
         sharded = recipe.teacher is not None and recipe.teacher.sharded
         size = models.teacher_bytes // processes if sharded else models.teacher_bytes
@@ -186,8 +189,8 @@ def _steady(recipe: Recipe, models: Planned, processes: int) -> list[Part]:
     return parts
 
 
-def _own_states(recipe: Recipe, models: Planned, processes: int) -> list[Part]:
-    """The student's weights, gradients and optimizer states, by what the strategy spreads."""
+def _own_states(recipe: Recipe, models: Planned, processes: int, on_host: bool = False) -> list[Part]:
+    """The student's weights, gradients and optimizer states, by what the strategy spreads. on_host: those that are offloaded."""
     engine, trained, frozen = recipe.engine, models.trained, models.parameters - models.trained
     quantized = _QUANTIZED_BYTES[recipe.model.lora.quantize if recipe.model.lora else "none"]
     of = " / N" if processes > 1 else ""
@@ -208,8 +211,10 @@ def _own_states(recipe: Recipe, models: Planned, processes: int) -> list[Part]:
     if engine.strategy != "ddp" or accumulation > 1:
         spread = engine.stage >= 2 or engine.spreads_weights
         parts.append(part("gradients", 4 * trained, spread, f"of {trained / 1e6:.4g} M parameters"))
-    on_host = {"none": (), "optimizer": ("optimizer", "gradients")}.get(engine.offload)
-    return [one for one in parts if on_host is not None and one.name not in on_host]
+    offloaded = {"none": (), "optimizer": ("optimizer", "gradients")}.get(
+        engine.offload, [one.name for one in parts]
+    )
+    return [one for one in parts if (one.name in offloaded) == on_host]
 
 
 def _of_terms(recipe: Recipe, models: Planned, shape: StepShape) -> list[Part]:
@@ -228,7 +233,7 @@ def _of_terms(recipe: Recipe, models: Planned, shape: StepShape) -> list[Part]:
             states += 4 * positions * pairs * (2 * models.width + 3 * config.hidden_size)
         elif isinstance(term, DivergenceTerm):
             logits += 6 * 4 * CHUNK_ELEMENTS
-    if models.teacher_bytes:
+    if models.teacher_on_device:
         wide = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
         states += positions * models.teacher_itemsize * (3 * wide + 8 * config.hidden_size)
     if states:

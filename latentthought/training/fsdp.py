@@ -22,6 +22,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -108,7 +109,9 @@ def fsdp_process(engine: EngineConfig) -> Iterator[None]:
     if engine.offload == "all" and launched and not began and engine.resolve_device() == "cuda":
         # norms of gradients that lie on the host are added up there; accelerate would only ask for NCCL
         torch.cuda.set_device(engine.place())
-        torch.distributed.init_process_group("cpu:gloo,cuda:nccl")
+        torch.distributed.init_process_group(
+            "cpu:gloo,cuda:nccl", timeout=timedelta(seconds=engine.collective_seconds)
+        )
     try:
         with spread_by_torch():
             yield

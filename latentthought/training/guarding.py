@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from latentthought.model.sharding import at_hand
 from latentthought.training import checkpoints
 from latentthought.training.checkpointing import CheckpointingTrainer
 from latentthought.training.dataset import StagedDataset
@@ -28,6 +29,7 @@ class GuardedTrainer(CheckpointingTrainer):
     """The part of `LatentThoughtTrainer` that judges steps."""
 
     guard: StepGuard
+    stop_requested: bool
     progress: Progress
     train_dataset: StagedDataset
     _judged = -1
@@ -44,6 +46,16 @@ class GuardedTrainer(CheckpointingTrainer):
 
     def _over_ranks(self, values: Tensor) -> Tensor:
         return values if self.accelerator.num_processes == 1 else self.accelerator.reduce(values, "sum")
+
+    def _asked_to_stop(self) -> bool:
+        """Whether any process had been asked to when they agree on it; all of them come to the same answer."""
+        if self.accelerator.num_processes == 1:
+            return self.stop_requested
+        asked = torch.tensor(float(self.stop_requested), device=self.args.device)
+        agreed = bool(self._over_ranks(asked) > 0)
+        # never back to False: a signal that came while the processes agreed counts at the next step
+        self.stop_requested = self.stop_requested or agreed
+        return agreed
 
     def _gather(self, values: Tensor) -> Tensor:
         return values if self.accelerator.num_processes == 1 else self.accelerator.gather(values)
@@ -116,7 +128,7 @@ class GuardedTrainer(CheckpointingTrainer):
             raise stopped(incident, exhausted)
         if action == "roll_back":
             self.accelerator.wait_for_everyone()  # all of them are going to read what the first one has written
-            raise RolledBack(incident)
+            raise RolledBack(incident, self._asked_to_stop())
         self.guard.skipped += 1
         self.recorder.forget_step()
 
@@ -135,7 +147,7 @@ class GuardedTrainer(CheckpointingTrainer):
         if self._writes_own_text:
             losses = torch.full_like(numbers, float("nan"))
         else:
-            with undisturbed(self.model):
+            with at_hand(self.model), undisturbed(self.model):
                 losses = torch.stack([self._row_loss(slot) for slot in self._slots])
         gathered = self._gather(torch.stack([numbers, losses], 1)).tolist()
         known = not self._writes_own_text
@@ -157,13 +169,14 @@ class GuardedTrainer(CheckpointingTrainer):
         if self.guard.settings.at_once:
             return
         self.guard.note(done - 1, norm if not self.args.fp16 else None)
-        step = self.guard.first_bad(self._gather) if due else None
-        if step is None:
+        found = self.guard.first_bad(self._gather) if due else None
+        if found is None:
             return
+        step, loss = found
         rows = self.settings.batch_size
         suspects = [(self._row_id(slot), None) for slot in range(step * rows, (step + 1) * rows)]
         stage = self.train_dataset.plan.at(step).name
-        incident = Incident(step, stage, "not_finite", "stop", float("nan"), None, suspects, rows)
+        incident = Incident(step, stage, "not_finite", "stop", loss, None, suspects, rows)
         self._report_incident(incident)
         raise stopped(incident)
 

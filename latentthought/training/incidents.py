@@ -113,9 +113,9 @@ class Incident:
 class RolledBack(Exception):
     """The run goes back to its last checkpoint; what is to be left out stands in `incidents.jsonl`."""
 
-    def __init__(self, incident: Incident) -> None:
+    def __init__(self, incident: Incident, asked_to_stop: bool = False) -> None:
         super().__init__(incident.describe())
-        self.incident = incident
+        self.incident, self.asked_to_stop = incident, asked_to_stop
 
 
 class StepGuard:
@@ -131,7 +131,8 @@ class StepGuard:
         self._losses: deque[float] = deque(maxlen=settings.window)
         self.skipped = self.rolled_back = 0
         self._loss: Tensor | float = 0.0
-        self._first_bad = torch.full((), -1, dtype=torch.int64, device=device)
+        # its step, and this rank's share of its loss
+        self._first_bad = torch.tensor([-1.0, 0.0], dtype=torch.float64, device=device)
 
     def add(self, share: Tensor, first: bool) -> None:
         """Take in a micro-batch's share of the step's loss (of this rank). first: it begins the step."""
@@ -145,15 +146,21 @@ class StepGuard:
 
     def note(self, step: int, norm: Tensor | float | None) -> None:
         """After a step: remember on the device whether it was bad. norm: of its gradient, where it was measured."""
-        bad = ~torch.isfinite(torch.as_tensor(self._loss, device=self._device))
+        loss = torch.as_tensor(self._loss, dtype=torch.float64, device=self._device)
+        bad = ~torch.isfinite(loss)
         if norm is not None:
             bad = bad | ~torch.isfinite(whole_norm(norm, self._device))
-        self._first_bad = torch.where(bad & (self._first_bad < 0), step, self._first_bad)
+        now = torch.stack([loss.new_tensor(step), loss])
+        self._first_bad = torch.where(bad & (self._first_bad[0] < 0), now, self._first_bad)
 
-    def first_bad(self, gather: Gather) -> int | None:
-        """The first bad step of any rank since the start, or None. Waits for the device."""
-        found = [step for step in gather(self._first_bad[None]).tolist() if step >= 0]
-        return min(found, default=None)
+    def first_bad(self, gather: Gather) -> tuple[int, float] | None:
+        """The first bad step of any rank since the start and its loss (finite where only a gradient was not), or None.
+        Waits for the device."""
+        found = [(int(step), loss) for step, loss in gather(self._first_bad[None]).tolist() if step >= 0]
+        if not found:
+            return None
+        step = min(found)[0]
+        return step, sum(loss for at, loss in found if at == step)
 
     # --- judged at once -----------------------------------------------------------------------------------------------
 

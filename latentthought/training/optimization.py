@@ -38,8 +38,8 @@ class TrainingConfig(Config):
     learnt_by: which of the two `advance_at` and `on_collapse` go by. While words remain, the answer can be read off them whatever
         the thoughts hold; the first word after the thoughts cannot. Where words can be put in many ways, go by the answer.
     log_every, save_every: steps; save_every 0 saves at the end only. keep_last: complete checkpoints kept.
-    keep_best: and so many with the highest `best_by`, a score of the validation (`evaluation`), saved where they are found.
-    final_model: which weights become `model/`: those of the last step, or of the best checkpoint.
+    keep_best: and so many of the stage at hand with the highest `best_by`, a score of the validation (`evaluation`).
+    final_model: which weights become `model/`: those of the last step, or of the best checkpoint of the last stage.
     gradient_norms: steps between reports of the gradient norm of each term (of a step's first micro-batch, on each process for
         itself; a backward pass a term); 0 reports none.
     bad_steps: what to do about a loss that is not a number, or jumps; see `training.incidents`. A resume may change it.

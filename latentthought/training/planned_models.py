@@ -130,6 +130,15 @@ class Planned:
             return 0
         return self.teacher_parameters * self.teacher_itemsize
 
+    @property
+    def teacher_on_device(self) -> bool:
+        """Whether a teacher reads along on the device of the student, and not on another one or the host."""
+        return (
+            bool(self.teacher_bytes)
+            and self.recipe.teacher is not None
+            and self.recipe.teacher.device == "auto"
+        )
+
     def flops(self, processed: int, context: int, labels: int) -> float:
         """Of the student's forward: `processed` positions through the blocks, `labels` of them through the head."""
         return _forward_flops(self.student_config, self._in_blocks, processed, context, labels)

@@ -76,7 +76,7 @@ class Prepared:
         )
 
 
-def _can_be_spread(recipe: Recipe) -> bool:
+def can_be_spread(recipe: Recipe) -> bool:
     """Whether the student's weights may be dealt out while they are read: not those drawn at random, nor what DoRA measures,
     nor those that an auxiliary decoder begins with."""
     from latentthought.model.scratch import ScratchConfig
@@ -112,7 +112,7 @@ def prepare(recipe: Recipe, smoke: bool = False, spread: Mapping[str, Any] | Non
     responses = None if recipe.teacher is None else recipe.teacher.responses
     data, examples = training_rows(recipe.data, responses, recipe.seed, smoke)
     tokenizer = recipe.model.build_tokenizer(data.texts(examples), chat=data.format.chat)
-    with spread_loading(spread if _can_be_spread(recipe) else None):
+    with spread_loading(spread if can_be_spread(recipe) else None):
         model: Any = recipe.model.build(tokenizer, recipe.seed)
     # what the model does at inference unless told otherwise: what its last stage trained
     thought = model.set_thought(

@@ -123,6 +123,11 @@ class Recorder:
         moment = self.plan.at(done - 1)
         values = means_of(self._means.sums(self._reduce))
         self._means.clear()
+        if "loss" not in values and (before := self.file.last().get("loss")) is not None:
+            values = {
+                "loss": before,
+                **values,
+            }  # every step was left out: the last line carries the last loss
         row = {
             "step": done,
             "stage": moment.name,

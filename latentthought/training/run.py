@@ -88,6 +88,10 @@ def train(
     check_surroundings(recipe.engine)
     check_strategy(recipe)
     check_float8(recipe)
+    if recipe.training.keep_best and scorer is None:
+        raise ConfigError(
+            f"training.keep_best: evaluation.task {recipe.evaluation.task} has no validation rows to score by; allowed: 0"
+        )
     if recipe.training.report_to:
         from latentthought.training.arguments import check_trackers
 
@@ -106,8 +110,14 @@ def train(
                     try:
                         with strategy_process(recipe), watching(recipe.engine.timeout) as watch:
                             return _train(recipe, output, smoke, scorer, shown, callbacks, stop, watch)
-                    except RolledBack:  # written down; what goes on reads it, and is a resume like any other
+                    except (
+                        RolledBack
+                    ) as back:  # written down; what goes on reads it, and is a resume like any other
                         stop.trainer = None
+                        if back.asked_to_stop:
+                            raise Preempted(
+                                f"stopped before step {back.incident.step + 1}, which is to be left out; continue with --resume"
+                            ) from None
                     gc.collect()  # two models do not fit where one does
         finally:
             shown.close()
@@ -142,12 +152,14 @@ def _train(
         trainer.incidents.truncate(done)
     if checkpoint is not None:
         progress.say(f"resumed from {checkpoint.name}")
+    if trainer.is_world_process_zero():
+        write_yaml(
+            output / RECIPE_FILE, recipe.dump()
+        )  # a resume may go on with another engine, or another policy
     progress.start(done, prepared.plan.end)
     if checkpoint is not None and done >= prepared.plan.end:
         trainer.restore_weights(checkpoint)  # killed between the last checkpoint and the final model
     else:
-        if checkpoint is not None and trainer.is_world_process_zero():
-            write_yaml(output / RECIPE_FILE, recipe.dump())  # with the engine that it goes on with
         stop.trainer = trainer
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         stop.trainer = None
@@ -251,12 +263,7 @@ def _save_final(prepared: Prepared, trainer: LatentThoughtTrainer, output: Path)
         return output / MODEL_FOLDER
     make_plain(trainer.latent_model)
     if prepared.recipe.training.final_model == "best":
-        best = output / checkpoints.name_of(trainer.best.steps[0])
-        if problem := checkpoints.problem_with(best):
-            raise DamagedFileError(
-                f"{best}, the best checkpoint: {problem}; training.final_model=last does without"
-            )
-        checkpoints.load_weights(model, best)
+        checkpoints.load_weights(model, _best_checkpoint(trainer, output))
     save_companions(trainer.latent_model, output)
     if prepared.recipe.model.lora is not None:
         origin = prepared.recipe.model.adapter_origin
@@ -268,6 +275,19 @@ def _save_final(prepared: Prepared, trainer: LatentThoughtTrainer, output: Path)
         tokenizer.save_pretrained(folder)
 
     return save_folder(output / MODEL_FOLDER, write)
+
+
+def _best_checkpoint(trainer: LatentThoughtTrainer, output: Path) -> Path:
+    found = [output / checkpoints.name_of(step) for step in trainer.best.steps]
+    problems = {folder: checkpoints.problem_with(folder) for folder in found}
+    whole = next((folder for folder, problem in problems.items() if problem is None), None)
+    if whole is None:
+        told = "; ".join(f"{folder.name}: {problem}" for folder, problem in problems.items())
+        raise DamagedFileError(
+            f"{output}: no best checkpoint of the last stage ({told or 'none was scored'}); --resume training.final_model=last "
+            "does without"
+        )
+    return whole
 
 
 class _Stop:

@@ -269,18 +269,14 @@ class LatentThoughtTrainer(GuardedTrainer):
                 self.latent_model.measure_scale()
             self.recorder.start_leg()
             self.guard.start_leg()
+            self.best.start_leg()
         if self.plan.resets_optimizer(step):
             clear_optimizer(self.optimizer)
 
     def end_step(self, done: int) -> tuple[bool, bool]:
         """After `done` steps: whether to save, and whether to stop."""
         self._settle_step(done)
-        asked = self.stop_requested
-        if self.accelerator.num_processes > 1:
-            asked = bool(self._over_ranks(torch.tensor(float(asked), device=self.args.device)) > 0)
-            # never back to False: a signal that came while the processes agreed counts at the next step
-            if asked:
-                self.stop_requested = True
+        asked = self._asked_to_stop()
         over = done >= self.plan.end
         due = bool(self.settings.save_every) and done % self.settings.save_every == 0
         self.progress.step(done, self.plan.end, self.plan.at(done - 1).name)
@@ -333,9 +329,10 @@ class LatentThoughtTrainer(GuardedTrainer):
         if not self.settings.keep_best:
             return
         problem = self.best.problem_with(row) if self.is_world_process_zero() else None
-        value = float("nan") if problem else self.best.read(row) if self.is_world_process_zero() else 0.0
-        value = float(self._over_ranks(torch.tensor(value, dtype=torch.float64, device=self.args.device)))
-        if value != value:  # all of them have to learn of it
+        known = problem is None and self.is_world_process_zero()
+        mine = torch.tensor([self.best.read(row) if known else 0.0, float(problem is not None)])
+        value, failed = self._over_ranks(mine.double().to(self.args.device)).tolist()
+        if failed:  # all of them have to learn of it
             raise ConfigError(problem) if problem else StoppedElsewhere(ConfigError.exit_code)
         self.control.should_save = self.best.offer(done, value) or self.control.should_save
 

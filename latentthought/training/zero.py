@@ -15,6 +15,7 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from latentthought.errors import require_extra
+from latentthought.model.spreading import meet
 
 if TYPE_CHECKING:
     from latentthought.recipe import Recipe
@@ -95,6 +96,8 @@ def zero_process(recipe: Recipe) -> Iterator[None]:
         os.environ.update(_ALONE, MASTER_ADDR="127.0.0.1", MASTER_PORT=str(_free_port()))
     _forget_engine(alone)
     _forget_lost_group()
+    if recipe.engine.stage == 3:  # before anybody else makes a group, with a time-out of his own
+        meet(recipe.engine.collective_seconds)
     try:
         yield
     finally:

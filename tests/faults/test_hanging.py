@@ -93,7 +93,10 @@ def watched(make_recipe: Callable[..., Recipe]) -> Callable[[str], Recipe]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("strategy", "place"), [("ddp", "beginning"), ("zero3", "optimizer")])
+@pytest.mark.parametrize(
+    ("strategy", "place"),
+    [pytest.param("ddp", "beginning", marks=pytest.mark.full), ("zero3", "optimizer")],
+)
 def test_who_hangs_is_named_and_all_end(
     pair: Pair, watched: Callable[[str], Recipe], tmp_path: Path, strategy: str, place: str
 ) -> None:
@@ -141,7 +144,7 @@ def test_who_is_suspended_is_named_by_the_others(
     assert "process 0 waits for it: step " in said
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_who_does_not_let_go_of_the_interpreter_shows_where_it_stands(
     pair: Pair, watched: Callable[[str], Recipe], tmp_path: Path
 ) -> None:

@@ -33,7 +33,8 @@ class Scorer:
 
 def recipe(make_recipe: Any, **training: Any) -> Recipe:
     settings = {"save_every": 4, "keep_last": 1, "keep_best": 2, "log_every": 2, **training}
-    return make_recipe(training=settings, evaluation={"task": "hops", "every": 3})
+    one_stage = {"method": "text", "max_latent_steps": None, "replay": 0.0, "each": {"steps": 18}}
+    return make_recipe(training=settings, evaluation={"task": "hops", "every": 3}, curriculum=one_stage)
 
 
 def saved(run: Path) -> set[int]:
@@ -52,8 +53,29 @@ def test_ranks() -> None:
     ]
     assert best.steps == (6, 12)  # of two equal ones the earlier first
     again = BestSteps(2, "accuracy")
-    again.restore(json.loads(json.dumps(best.state())))
+    assert again.restore(json.loads(json.dumps(best.state())), lambda step: None) == []
     assert again.steps == best.steps
+    lost = again.restore(best.state(), lambda step: "gone" if step == 6 else None)
+    assert again.steps == (12,) and lost == ["checkpoint-6, one of the best, is lost: gone"]
+    assert not best.offer(21, float("nan")) and best.steps == (6, 12)
+    best.start_leg()
+    assert best.steps == () and best.offer(24, 0.01)
+
+
+def test_each_stage_ranks_anew(make_recipe, tmp_path: Path) -> None:
+    """Stages end at steps 6, 12 and 18; with as many thoughts as the last one answers with, only its own scores compare."""
+    settings = {"save_every": 4, "keep_last": 1, "keep_best": 2, "log_every": 2, "final_model": "best"}
+    staged = make_recipe(training=settings, evaluation={"task": "hops", "every": 3})
+    train(staged, tmp_path / "run", scorer=Scorer(), progress=Silent())
+    assert saved(tmp_path / "run") == {15, 18}
+    model = load_file(tmp_path / "run" / "model" / "model.safetensors")
+    best = load_file(tmp_path / "run" / "checkpoint-15" / "model.safetensors")
+    assert all(model[name].equal(tensor) for name, tensor in best.items() if name in model)
+
+
+def test_no_rows_to_score_by(make_recipe, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"keep_best: evaluation\.task hops has no validation rows"):
+        train(recipe(make_recipe), tmp_path / "run", progress=Silent())
 
 
 def test_the_best_are_kept(make_recipe, tmp_path: Path) -> None:
@@ -97,8 +119,15 @@ def test_a_damaged_best_checkpoint(make_recipe, tmp_path: Path) -> None:
     with (tmp_path / "run" / "checkpoint-6" / "model.safetensors").open("r+b") as file:
         file.write(b"x")
     best = settings.replace(training={**settings.training.dump(), "final_model": "best"})
+    train(best, tmp_path / "run", resume=True, scorer=Scorer(18), progress=Silent())
+    model, second = (
+        load_file(tmp_path / "run" / name / "model.safetensors") for name in ("model", "checkpoint-12")
+    )
+    assert all(model[name].equal(tensor) for name, tensor in second.items() if name in model)
+    (tmp_path / "run" / "model").rename(tmp_path / "second")
+    (tmp_path / "run" / "checkpoint-12" / "complete.json").unlink()
     with pytest.raises(
-        DamagedFileError, match=r"checkpoint-6, the best checkpoint: model\.safetensors is damaged"
+        DamagedFileError, match=r"no best checkpoint of the last stage .*training\.final_model=last"
     ):
         train(best, tmp_path / "run", resume=True, scorer=Scorer(18), progress=Silent())
     train(settings, tmp_path / "run", resume=True, scorer=Scorer(18), progress=Silent())

@@ -105,7 +105,8 @@ def test_a_skipped_step_changes_nothing(spoilt, tmp_path: Path) -> None:
             assert before.keys() == after.keys() and all(before[key].equal(after[key]) for key in before)
     rows = metrics_of(tmp_path / "run")
     assert [row["step"] - 1 for row in rows if row.get("skipped_steps")] == bad
-    assert all(("loss" in row) == (row["step"] - 1 not in bad) for row in rows)
+    # a line of steps that were left out carries the last loss
+    assert all(rows[step]["loss"] == rows[step - 1]["loss"] for step in bad if step)
     told = incidents(tmp_path / "run")
     assert [line["step"] - 1 for line in told] == bad
     for line in told:
@@ -121,7 +122,7 @@ def test_incidents_survive_kills(spoilt, tmp_path: Path, action: str) -> None:
     recipe = spoilt(**merge(policy(not_finite=action, limit=99), {"training": {"save_every": 1}}))
     train(recipe, tmp_path / "whole", progress=Silent(), callbacks=(Poison(ROW),))
     rng = random.Random(action)
-    kills = [(rng.randint(1, 18), "optimizer") for _ in range(4)]
+    kills = [(rng.randint(1, 18), "optimizer") for _ in range(2)]
     for number, (step, moment) in enumerate(sorted(kills)):
         callbacks = (Poison(ROW), KillAt(step, moment))
         try:
@@ -213,13 +214,7 @@ def test_several_processes_come_to_the_same_judgement(spoilt, tmp_path: Path) ->
     }
     for action, recipe in recipes.items():
         train(recipe, tmp_path / action, progress=Silent(), callbacks=(Poison(ROW),))
-    runs = [
-        ("ddp", "skip"),
-        ("zero2", "skip"),
-        ("zero3", "skip"),
-        ("ddp", "roll_back"),
-        ("zero3", "roll_back"),
-    ]
+    runs = [("zero2", "skip"), ("fsdp2", "skip"), ("ddp", "roll_back"), ("zero3", "roll_back")]
     jobs = []
     for strategy, action in runs:
         recipe = recipes[action]
