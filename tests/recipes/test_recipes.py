@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -89,6 +91,33 @@ def test_recipe_smoke(
     assert (tmp_path / "run" / "model" / "model.safetensors").is_file()
     terms = {f"loss_{term.name}" for term in load_recipe(name).objective}
     assert terms <= rows[-1].keys(), "each term is logged apart"
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", [name for name in RECIPES if "engine" in read_yaml(find_recipe(name))])
+def test_recipe_smoke_on_two_processes_of_zero3(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, repository: Path
+) -> None:
+    pytest.importorskip("deepspeed")
+    monkeypatch.delenv("LATENTTHOUGHT_DATA", raising=False)
+    run = tmp_path / "run"
+    # what a smoke run needs of earlier phases is made by one process, and stays beside it
+    assert main(["train", name, "--smoke", "--output", str(run)]) == 0
+    alone = [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    shutil.rmtree(run)
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "latentthought"]
+    done = subprocess.run(
+        [sys.executable, *launcher, "train", name, "engine=zero3", "--smoke", "--output", str(run)],
+        cwd=repository,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    spread = [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    # some of the models have dropout, whose masks differ from process to process
+    assert spread[0] == pytest.approx(alone[0], abs=0.02) and len(spread) == len(alone)
 
 
 def test_teacher_extract_smoke(
