@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, Self
 
-from latentthought.errors import LatentThoughtError
+from latentthought.errors import ConfigError, LatentThoughtError
 
 _POLL_SECONDS = 0.05
 # how long a process that has nothing to say stays, so that the launcher does not end the one that is still speaking
@@ -149,8 +149,16 @@ ALONE = Group()
 
 
 def process_count() -> int:
-    """How many processes a launcher (torchrun and its kin) has started together; 1 without one."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    """How many processes a launcher (torchrun and its kin) has started together; 1 without one.
+
+    Raises `ConfigError` where WORLD_SIZE is no number of processes.
+    """
+    told = os.environ.get("WORLD_SIZE", "1")
+    if not told.isdecimal() or int(told) < 1:
+        raise ConfigError(
+            f"WORLD_SIZE={told}: a launcher sets it to the number of processes; unset it to run one"
+        )
+    return int(told)
 
 
 def first_on_machine() -> bool:

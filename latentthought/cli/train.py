@@ -10,7 +10,7 @@ from typing import Any
 from latentthought.cli.folders import remove_bare
 from latentthought.cli.parser import Parser, UsageError
 from latentthought.cli.teachers import check_overrides
-from latentthought.errors import FolderInUseError, LatentThoughtError
+from latentthought.errors import FolderInUseError, LatentThoughtError, Preempted
 from latentthought.resources import find_recipe
 
 DESCRIPTION = (
@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.dry_run and (args.processes or args.device_memory is not None):
         name = "--processes" if args.processes else "--device-memory"
         raise UsageError(f"{name} goes with --dry-run, which says what a run would take")
-    if args.device_memory is not None and not args.device_memory > 0:
+    if args.device_memory is not None and not 0 < args.device_memory < float("inf"):
         raise UsageError(f"--device-memory {args.device_memory:g}: gigabytes above 0, such as 80")
     from latentthought.cli.noise import quiet
     from latentthought.recipe import load_recipe
@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
         _train(recipe, output, args)
     except BaseException as error:
         # what was there before, or is another run's, is not ours to take away
-        if fresh and not isinstance(error, FolderInUseError):
+        if fresh and not isinstance(error, FolderInUseError | Preempted):
             _leave_nothing(output, error)
         if isinstance(error, KeyboardInterrupt) and output.is_dir():
             raise KeyboardInterrupt(
@@ -149,6 +149,9 @@ def _train(recipe: Any, output: Path, args: argparse.Namespace) -> None:
             ]
         )
     )
+    incidents = output / "incidents.jsonl"
+    if incidents.exists() and (lines := len(incidents.read_text(encoding="utf-8").splitlines())):
+        print(f"bad steps   {lines}, see {incidents}")
     print(f"model       {result.model}")
     if recipe.evaluation.task not in (None, "file"):  # which has no rows of its own
         print(f"next        latentthought evaluate {output} --task {recipe.evaluation.task} --control all")

@@ -84,8 +84,8 @@ def train(
     """
     output = Path(output)
     # what does not hold is said before anything is made
-    recipe.engine.arguments(recipe.training.batch_size, process_count())
     check_surroundings(recipe.engine)
+    recipe.engine.arguments(recipe.training.batch_size, process_count())
     check_strategy(recipe)
     check_float8(recipe)
     if recipe.training.keep_best and scorer is None:

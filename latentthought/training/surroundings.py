@@ -29,6 +29,7 @@ DEVICES_OF_DEEPSPEED = ("cpu", "cuda", "hpu", "klxpu", "mlu", "mps", "npu", "sda
 
 def check_surroundings(engine: EngineConfig, environment: Mapping[str, str] = os.environ) -> None:
     """Raise `ConfigError` where the environment asks for another engine or precision than the recipe."""
+    _check_ranks(environment)
     for name, what in ENGINES.items():
         if is_on(environment.get(name)):
             raise ConfigError(
@@ -48,6 +49,22 @@ def check_surroundings(engine: EngineConfig, environment: Mapping[str, str] = os
     if device is not None and device not in DEVICES_OF_DEEPSPEED:
         raise ConfigError(
             f"DS_ACCELERATOR={device!r}: DeepSpeed has no such device; unset it, or take one of {', '.join(DEVICES_OF_DEEPSPEED)}"
+        )
+
+
+def _check_ranks(environment: Mapping[str, str]) -> None:
+    """What a launcher tells its processes has to be numbers, and all of it where there are several."""
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
+        if not environment.get(name, "0").isdecimal():
+            raise ConfigError(
+                f"{name}={environment[name]}: a launcher sets it to a number; unset it to run one process"
+            )
+    wanted = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+    missing = [name for name in wanted if name not in environment]
+    if int(environment.get("WORLD_SIZE", "1")) > 1 and missing:
+        raise ConfigError(
+            f"WORLD_SIZE={environment['WORLD_SIZE']} without {', '.join(missing)}: start several processes by a launcher "
+            "(torchrun --standalone --nproc-per-node 2 -m latentthought ...), or unset it to run one"
         )
 
 

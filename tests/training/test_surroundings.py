@@ -6,6 +6,7 @@ import pytest
 
 from latentthought.cli import main
 from latentthought.errors import ConfigError
+from latentthought.processes import process_count
 from latentthought.training.engine import EngineConfig
 from latentthought.training.surroundings import check_surroundings
 
@@ -60,3 +61,30 @@ def test_a_run_is_refused_before_anything_is_made(
     assert main(["train", "quickstart-no-thought", "--smoke", "--output", str(tmp_path / "run")]) == 2
     assert "ACCELERATE_MIXED_PRECISION=bf16" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"RANK": "x"}, "RANK=x: a launcher sets it to a number"),
+        (
+            {"WORLD_SIZE": "2"},
+            "WORLD_SIZE=2 without RANK, LOCAL_RANK, MASTER_ADDR, MASTER_PORT: start several",
+        ),
+        ({"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "MASTER_PORT": "1"}, "without MASTER_ADDR: "),
+    ],
+)
+def test_ranks_that_do_not_hold(environment: dict[str, str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check_surroundings(EngineConfig(), environment)
+    whole = {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1", "MASTER_ADDR": "a", "MASTER_PORT": "1"}
+    check_surroundings(EngineConfig(), whole)
+
+
+def test_a_number_of_processes_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    for told in ("x", "0", "-1"):
+        monkeypatch.setenv("WORLD_SIZE", told)
+        with pytest.raises(
+            ConfigError, match=f"WORLD_SIZE={told}: a launcher sets it to the number of processes"
+        ):
+            process_count()
