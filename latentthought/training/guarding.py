@@ -54,7 +54,8 @@ class GuardedTrainer(CheckpointingTrainer):
         asked = torch.tensor(float(self.stop_requested), device=self.args.device)
         agreed = bool(self._over_ranks(asked) > 0)
         # never back to False: a signal that came while the processes agreed counts at the next step
-        self.stop_requested = self.stop_requested or agreed
+        if agreed:
+            self.stop_requested = True
         return agreed
 
     def _gather(self, values: Tensor) -> Tensor:

@@ -123,7 +123,7 @@ def test_who_hangs_is_named_and_all_end(
     assert_same_run(output, tmp_path / "whole")
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_who_is_suspended_is_named_by_the_others(
     pair: Pair, watched: Callable[[str], Recipe], tmp_path: Path
 ) -> None:

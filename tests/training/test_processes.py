@@ -50,7 +50,13 @@ SELF_TAUGHT = {
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("scale", "how"),
-    [("rms", OWN), ("mlp", OWN), ("rms", TAUGHT), ("rms", STATES_ALONE), ("mlp", SELF_TAUGHT)],
+    [
+        pytest.param("rms", OWN, marks=pytest.mark.full),
+        ("mlp", OWN),
+        pytest.param("rms", TAUGHT, marks=pytest.mark.full),
+        ("rms", STATES_ALONE),
+        ("mlp", SELF_TAUGHT),
+    ],
     ids=["rms", "mlp", "taught", "states-alone", "self-taught"],
 )
 def test_two_processes_equal_one(make_recipe, tmp_path: Path, scale: str, how: dict) -> None:

@@ -510,6 +510,7 @@ def test_a_signal_that_comes_while_the_processes_agree_is_not_lost() -> None:
         return flag
 
     trainer._over_ranks = agreeing
+    trainer._asked_to_stop = lambda: LatentThoughtTrainer._asked_to_stop(trainer)
     assert LatentThoughtTrainer.end_step(trainer, 3) == (False, False)
     assert LatentThoughtTrainer.end_step(trainer, 4) == (True, True)
     trainer.stop_requested, trainer._over_ranks = False, lambda flag: flag + 1  # another process was told
