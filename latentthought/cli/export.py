@@ -9,8 +9,8 @@ from typing import Any
 
 from latentthought.cli.folders import require_empty, written_whole
 from latentthought.cli.models import MODEL_HELP, add_model_options, load
-from latentthought.cli.parser import Parser, UsageError, positive, thoughts_argument
-from latentthought.cli.prompts import ask, read_requests
+from latentthought.cli.parser import Parser, UsageError, thoughts_argument
+from latentthought.cli.prompts import add_prompt_options, ask, read_requests
 from latentthought.errors import NotFoundError, UnsupportedError
 
 DESCRIPTION = """Write a model in another form:
@@ -43,20 +43,12 @@ def add_arguments(parser: Parser) -> None:
         "--output", metavar="DIR", required=True, help="a folder that does not exist yet, or is empty"
     )
     served = parser.add_argument_group("with --to prompt-embeds")
-    served.add_argument(
-        "--input", metavar="FILE", help="a prompt a line, or JSON lines with `question`; - is standard input"
-    )
+    add_prompt_options(served)
     served.add_argument(
         "--thoughts",
         metavar="N|auto",
         type=thoughts_argument,
         help="thoughts of a prompt (default: as trained); 0: none; auto: until the model is done",
-    )
-    served.add_argument(
-        "--batch-size", metavar="N", type=positive, default=16, help="prompts at a time (default: 16)"
-    )
-    served.add_argument(
-        "--raw", action="store_true", help="take the prompt as it is, without the format of training"
     )
     served.add_argument(
         "--no-model", action="store_true", help="prompts alone; the model is with the engine already"

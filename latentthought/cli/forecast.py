@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from latentthought.cli.parser import UsageError
@@ -55,7 +56,7 @@ def show_forecast(
     earlier = recipe.teacher.recipe if recipe.teacher is not None else None
     models = planned_models(recipe, load_recipe(earlier) if earlier else None, words)
     terminal = console()
-    with terminal.status("counting the memory of a step") if terminal.is_terminal else _silent():
+    with terminal.status("counting the memory of a step") if terminal.is_terminal else nullcontext():
         found = [forecast(models, count, rows, tokens) for count in counts]
     terminal.print(_table(models, found))
     terminal.print(_strategies(found, models, device_gb))
@@ -63,9 +64,9 @@ def show_forecast(
 
 
 def _check(recipe: Recipe, counts: Sequence[int]) -> None:
-    from latentthought.training.strategy import check_strategy
+    from latentthought.training.strategy import check_settings
 
-    check_strategy(recipe)
+    check_settings(recipe)
     for count in counts:
         recipe.engine.accumulation(recipe.training.batch_size, count)
 
@@ -175,9 +176,3 @@ def _gb(size: int) -> str:
 
 def _short(seconds: float) -> str:
     return f"{seconds:,.1f} s" if seconds >= 0.1 else f"{1000 * seconds:.3g} ms"
-
-
-def _silent() -> Any:
-    from contextlib import nullcontext
-
-    return nullcontext()

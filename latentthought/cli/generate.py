@@ -19,7 +19,7 @@ from latentthought.cli.parser import (
     share,
     thoughts_argument,
 )
-from latentthought.cli.prompts import Asked, Request, ask, read_requests, thinks
+from latentthought.cli.prompts import Asked, Request, add_prompt_options, ask, read_requests, thinks
 from latentthought.errors import UnsupportedError
 
 DESCRIPTION = "Answer prompts. Without --thoughts and --mix the model answers the way it was trained to."
@@ -37,9 +37,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "prompt", metavar="PROMPT", nargs="?", help="the question, as a row of the training data would ask it"
     )
-    parser.add_argument(
-        "--input", metavar="FILE", help="a prompt a line, or JSON lines with `question`; - is standard input"
-    )
+    add_prompt_options(parser)
     parser.add_argument(
         "--thoughts",
         metavar="N|auto",
@@ -79,12 +77,6 @@ def add_arguments(parser: Parser) -> None:
         help="Gaussian noise on the thoughts, of this relative size",
     )
     parser.add_argument("--seed", metavar="N", type=natural, default=0, help="of the samples (default: 0)")
-    parser.add_argument(
-        "--batch-size", metavar="N", type=positive, default=16, help="prompts at a time (default: 16)"
-    )
-    parser.add_argument(
-        "--raw", action="store_true", help="hand the prompt over as it is, without the format of training"
-    )
     parser.add_argument(
         "--jsonl",
         action="store_true",
@@ -130,19 +122,12 @@ def _answers(
 
 
 def _batch(loaded: LoadedModel, asked: Sequence[Asked], args: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    import torch
 
     from latentthought import ThoughtSampling
+    from latentthought.model.inputs import left_padded
 
     model, tokenizer = loaded.model, loaded.tokenizer
-    prompts = [one.prompt for one in asked]
-    width = max(map(len, prompts))
-    ids = torch.zeros(len(prompts), width, dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    for row, prompt in enumerate(prompts):
-        ids[row, width - len(prompt) :] = torch.tensor(prompt)
-        mask[row, width - len(prompt) :] = 1
-    ids, mask = ids.to(model.device), mask.to(model.device)
+    ids, mask = (made.to(model.device) for made in left_padded([one.prompt for one in asked]))
     temperature = args.temperature
     if (
         temperature is None
@@ -168,7 +153,7 @@ def _batch(loaded: LoadedModel, asked: Sequence[Asked], args: argparse.Namespace
     ends = _end_ids(model, tokenizer)
     for place, sequence in enumerate(output.sequences):
         request = asked[place // args.samples].request
-        new = list(takewhile(lambda token: token not in ends, sequence[width:].tolist()))
+        new = list(takewhile(lambda token: token not in ends, sequence[ids.shape[1] :].tolist()))
         answer = {
             "id": request.id,
             "question": request.question,

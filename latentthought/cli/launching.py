@@ -18,11 +18,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from latentthought.training.surroundings import DEVICES_OF_DEEPSPEED, ENGINES, MIXED_PRECISION, is_on
+from latentthought.training.surroundings import (
+    DEVICES_OF_DEEPSPEED,
+    ENGINES,
+    MIXED_PRECISION,
+    RANKS,
+    is_on,
+    rank_problem,
+)
 
 # the longest that a helper of DeepSpeed compiles, with a margin
 _BUILD_MINUTES = 10
-_RANKS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 # kinds of accelerate's configuration that leave the engine to the recipe
 _HARMLESS = ("NO", "MULTI_GPU", "MULTI_CPU")
 _IMPORT_SECONDS = 60
@@ -83,7 +89,7 @@ def _launchers(environment: Mapping[str, str]) -> Finding:
 
 def _ranks(environment: Mapping[str, str]) -> Finding:
     """RANK and its kin, all or none of which a launcher sets."""
-    given = {name: environment[name] for name in _RANKS if name in environment}
+    given = {name: environment[name] for name in RANKS if name in environment}
     why = "processes of one run find each other by all five; with some of them each waits for the others, or trains alone"
     remedy = "start by torchrun, accelerate launch or deepspeed, which set them, or unset them all"
     if not given:
@@ -99,31 +105,13 @@ def _ranks(environment: Mapping[str, str]) -> Finding:
             )
         return Finding("ranks", "ok", "none set: a process started here is alone")
     shown = " ".join(f"{name}={value}" for name, value in given.items())
-    if wrong := _inconsistent(given):
+    missing = [name for name in RANKS if name not in given]
+    # the group that one process is needs no address, and a run passes over what is told without a size
+    alone = given.get("WORLD_SIZE") == "1" and "RANK" in given
+    wrong = rank_problem(given) or (f"without {', '.join(missing)}" if missing and not alone else "")
+    if wrong:
         return Finding("ranks", "problem", f"{shown}: {wrong}", why, remedy)
     return Finding("ranks", "ok", f"{shown}: complete")
-
-
-def _inconsistent(given: Mapping[str, str]) -> str:
-    """What is wrong with the ranks of a process; empty where nothing is."""
-    numbers: dict[str, int] = {}
-    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_PORT"):
-        if name in given:
-            if not given[name].isdecimal():
-                return f"{name} is not a whole number"
-            numbers[name] = int(given[name])
-    size = numbers.get("WORLD_SIZE")
-    if missing := [name for name in _RANKS if name not in given]:
-        # the group that one process is needs no address
-        if size == 1 and not set(missing) - {"MASTER_ADDR", "MASTER_PORT", "LOCAL_RANK"}:
-            return ""
-        return f"without {', '.join(missing)}"
-    if not size:
-        return "WORLD_SIZE is 0"
-    for name in ("RANK", "LOCAL_RANK"):
-        if numbers[name] >= size:
-            return f"{name} is not below WORLD_SIZE"
-    return ""
 
 
 def _gloo() -> Finding:

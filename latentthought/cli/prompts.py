@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from latentthought.cli.parser import positive
 from latentthought.errors import DataError, MissingFileError
 
 if TYPE_CHECKING:
@@ -23,6 +24,19 @@ class Request:
 
     id: str
     question: str
+
+
+def add_prompt_options(options: Any) -> None:
+    """What every command that takes prompts is asked with; options: a parser, or a group of one."""
+    options.add_argument(
+        "--input", metavar="FILE", help="a prompt a line, or JSON lines with `question`; - is standard input"
+    )
+    options.add_argument(
+        "--batch-size", metavar="N", type=positive, default=16, help="prompts at a time (default: 16)"
+    )
+    options.add_argument(
+        "--raw", action="store_true", help="hand the prompt over as it is, without the format of training"
+    )
 
 
 def read_requests(prompt: str | None, file: str | None) -> list[Request]:

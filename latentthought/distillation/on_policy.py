@@ -21,7 +21,6 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
 from pydantic import Field
 
 from latentthought.config import Config
@@ -121,6 +120,8 @@ class OnPolicy:
         """The tokens that each row is continued by, its end token included."""
         from transformers import LogitsProcessorList
 
+        from latentthought.model.inputs import left_padded
+
         room = min(self._room(task) for task in tasks)
         if room < 1:
             return [[] for _ in tasks]
@@ -129,9 +130,8 @@ class OnPolicy:
             [*self.teaching.rows[task.place].prompt, *self._opening(count)]
             for task, count in zip(tasks, thoughts, strict=True)
         ]
-        width, pad = max(map(len, prompts)), min(self.end_ids, default=0)
-        ids = torch.tensor([[pad] * (width - len(prompt)) + prompt for prompt in prompts])
-        mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+        pad = min(self.end_ids, default=0)
+        ids, mask = left_padded(prompts, pad)
         seeds = [f"{self.seed} write {task.slot}" for task in tasks]
         draws = Draws(uniform_numbers(seeds, room), self.words, self.config.temperature, model.device)
         with _left_open(model) if self.rows.encloses and any(thoughts) else nullcontext():
@@ -146,7 +146,7 @@ class OnPolicy:
                 logits_processor=LogitsProcessorList([draws]),
                 **_PLAIN,
             )
-        return [self._cut(row) for row in output[:, width:].tolist()]
+        return [self._cut(row) for row in output[:, ids.shape[1] :].tolist()]
 
     def _opening(self, thoughts: int) -> list[int]:
         """What stands between prompt and text in a row that does not think first (the others are opened by their thoughts)."""

@@ -163,15 +163,13 @@ class Generator:
     ) -> list[Completion]:
         import torch
 
+        from latentthought.model.inputs import left_padded
+
         rows = list(batch)
         if self.decoding.control == "shuffled" and len(rows) == 1:
             rows.append(_companion(batch[0], requests))
-        width = max(len(request.prompt) for request in rows)
-        ids = torch.full((len(rows), width), self.pad_id, dtype=torch.long)
-        mask = torch.zeros((len(rows), width), dtype=torch.long)
-        for row, request in enumerate(rows):
-            ids[row, width - len(request.prompt) :] = torch.tensor(request.prompt, dtype=torch.long)
-            mask[row, width - len(request.prompt) :] = 1
+        ids, mask = left_padded([request.prompt for request in rows], self.pad_id)
+        width = ids.shape[1]
         arguments: dict[str, Any] = {}
         if self.stops:
             from latentthought.evaluation.stopping import until

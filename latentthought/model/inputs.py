@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -61,6 +62,17 @@ class ThoughtInputs:
     def stop(self) -> int:
         """One past the last thought column."""
         return self.thought_columns[-1] + 1
+
+
+def left_padded(prompts: Sequence[Sequence[int]], pad_id: int = 0) -> tuple[Tensor, Tensor]:
+    """Ids (B, T) of prompts that end in one column, and their attention mask."""
+    width = max(map(len, prompts))
+    ids_BT = torch.full((len(prompts), width), pad_id, dtype=torch.long)
+    mask_BT = torch.zeros_like(ids_BT)
+    for row, prompt in enumerate(prompts):
+        ids_BT[row, width - len(prompt) :] = torch.as_tensor(prompt, dtype=torch.long)
+        mask_BT[row, width - len(prompt) :] = 1
+    return ids_BT, mask_BT
 
 
 def _for_each_position(ratio: Tensor, thought_mask: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from latentthought.errors import ConfigError, UnsupportedError
+from latentthought.model.inputs import left_padded
 from latentthought.model.policy import Thoughts
 
 if TYPE_CHECKING:
@@ -92,12 +93,7 @@ def refuse_mixing(model: LatentThoughtForCausalLM, thoughts: Thoughts) -> None:
 def _batch(
     model: LatentThoughtForCausalLM, prompts: Sequence[Sequence[int]], thoughts: Any
 ) -> Iterator[EmbeddedPrompt]:
-    width = max(map(len, prompts))
-    ids = torch.zeros(len(prompts), width, dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    for row, prompt in enumerate(prompts):
-        ids[row, width - len(prompt) :] = torch.as_tensor(prompt)
-        mask[row, width - len(prompt) :] = 1
+    ids, mask = left_padded(prompts)
     # `think` takes None for "think all the same", and `generate` for "as trained", which may be not at all
     wanted = model.thought.thoughts if thoughts is None else thoughts
     output = model.think(ids.to(model.device), mask.to(model.device), wanted)

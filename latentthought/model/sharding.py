@@ -74,9 +74,8 @@ def whole(tensors: Iterable[Tensor], changed: bool = False) -> Iterator[None]:
 
     changed: take over what rank 0 has made of them.
     """
-    spread = list(
-        {id(tensor): tensor for tensor in tensors if hasattr(tensor, "ds_id")}.values()
-    )  # tied ones once
+    # tied ones once
+    spread = list({id(tensor): tensor for tensor in tensors if hasattr(tensor, "ds_id")}.values())
     if not spread:
         yield
         return

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import Trainer
 
+from latentthought.errors import ConfigError
 from latentthought.processes import StoppedElsewhere
 from latentthought.training import checkpoints
 from latentthought.training.optimizer_state import load_optimizer, save_optimizer
@@ -152,6 +153,10 @@ class CheckpointingTrainer(Trainer):
     def restore_run(self, folder: Path) -> None:
         """Take over decisions and half-filled windows of a checkpoint; `train(resume_from_checkpoint=...)` does the rest."""
         state = json.loads((folder / RUN_STATE).read_text(encoding="utf-8"))
+        if missing := {"guard", "best", "skipped"} - state.keys():
+            raise ConfigError(
+                f"{folder / RUN_STATE}: no {sorted(missing)[0]!r}: an earlier version has written it, and only that one reads it"
+            )
         self.recorder.restore(state, owner=self.is_world_process_zero())
         self.guard.restore(state["guard"])
         run = folder.parent

@@ -64,7 +64,8 @@ class EngineConfig(Config):
     @model_validator(mode="after")
     def _holds(self) -> EngineConfig:
         if self.offload != "none" and self.strategy == "ddp":
-            raise ValueError(f"offload {self.offload} goes with zero1, zero2, zero3 and fsdp2, not with ddp")
+            spread = "zero1, zero2 and zero3" if self.offload == "optimizer" else "zero3 and fsdp2"
+            raise ValueError(f"offload {self.offload} goes with {spread}, not with ddp")
         if self.offload == "optimizer" and self.strategy == "fsdp2":
             raise ValueError(
                 "offload optimizer: fsdp2 keeps weights, gradients and optimizer states in one place; allowed for it: none, all"

@@ -78,9 +78,8 @@ def save_folder(final: Path, write: Callable[[Path], object]) -> Path:
     try:
         fresh.mkdir()
         write(fresh)
-        if (
-            final.exists()
-        ):  # of a run that was killed before its end; a kill while it is deleted must not leave half of it
+        # of a run that was killed before its end; a kill while it is deleted must not leave half of it
+        if final.exists():
             shutil.rmtree(before, ignore_errors=True)
             final.replace(before)
         fresh.replace(final)

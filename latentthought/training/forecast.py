@@ -2,7 +2,8 @@
 
     weights, gradients, optimizer   counted on the model's own parameters (adapters, projectors, auxiliary decoders too), by what
                                     the strategy spreads over the processes
-    activations                     counted on a step of fake tensors (`training.hollow_step`), at the stage of most thoughts
+    activations                     counted on a step of fake tensors (`training.hollow_step`), at the stage of most thoughts; fp8
+                                    counts as bf16
     teacher                         its weights in its type, and what its forward holds
     the engine's own                buckets, and what ZeRO-3 has gathered at the moment
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from heapq import nlargest
 from typing import TYPE_CHECKING, Any, get_args
 
 from latentthought.errors import ConfigError
@@ -22,7 +24,7 @@ from latentthought.training.engine import Strategy
 from latentthought.training.hollow_step import Gradients, StepShape, step_memory
 from latentthought.training.planned_models import Planned
 from latentthought.training.preparation import can_be_spread
-from latentthought.training.strategy import check_strategy
+from latentthought.training.strategy import check_settings
 
 if TYPE_CHECKING:
     from latentthought.data.encoding import Encoded
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 ASSUMED_LENGTH = 1024
 # float32 numbers of AdamW and of the others that the optimizer keeps of each trained parameter
 _MOMENTS = {"adamw": 2, "sgd": 0, "adafactor": 0}
+# rows among whose longest texts the longest layout is looked for
+_TRIED = 64
 _QUANTIZED_BYTES = {"none": 4.0, "8bit": 1.0, "4bit": 0.52}
 
 
@@ -123,7 +127,7 @@ def _by_strategy(models: Planned, processes: int, strategy: Strategy, beside: Se
     try:
         engine = models.recipe.engine.replace(strategy=strategy, offload="none")
         recipe = models.recipe.replace(engine=engine.dump())
-        check_strategy(recipe)
+        check_settings(recipe)
     except ConfigError:
         return None
     return _total([*_steady(recipe, models, processes), *beside])
@@ -137,7 +141,8 @@ def step_shape(
     number = max(range(len(stages)), key=lambda place: (curriculum.columns(place) or 0, place))
     stage, soft = stages[number], curriculum.method == "soft_mix"
     if rows:
-        longest = max(rows, key=lambda row: curriculum.longest(row, tokens))
+        # laying out every row at every stage takes longer than all the rest; the longest is among the longest texts
+        longest = max(nlargest(_TRIED, rows, key=len), key=lambda row: curriculum.longest(row, tokens))
         row = curriculum.layout(longest, number, None, tokens)
         thoughts, length, pivot = sum(row.thought), len(row), row.pivot
         labels = sum(label >= 0 for label in row.labels[1:])
@@ -193,6 +198,7 @@ def _own_states(recipe: Recipe, models: Planned, processes: int, on_host: bool =
     """The student's weights, gradients and optimizer states, by what the strategy spreads. on_host: those that are offloaded."""
     engine, trained, frozen = recipe.engine, models.trained, models.parameters - models.trained
     quantized = _QUANTIZED_BYTES[recipe.model.lora.quantize if recipe.model.lora else "none"]
+    few = models.in_blocks if frozen else 0  # embeddings and head stay in float32
     of = " / N" if processes > 1 else ""
 
     def part(name: str, size: float, spread: bool, note: str) -> Part:
@@ -204,7 +210,7 @@ def _own_states(recipe: Recipe, models: Planned, processes: int, on_host: bool =
     moments = 4 * _MOMENTS[recipe.training.optimizer] + (4 if engine.stage else 0)
     kept = f"{recipe.training.optimizer}{' and a float32 copy' if engine.stage else ''}"
     parts = [
-        part("weights", quantized * frozen + 4 * trained, engine.spreads_weights, stands),
+        part("weights", 4 * (models.parameters - few) + quantized * few, engine.spreads_weights, stands),
         part("optimizer", moments * trained, engine.strategy != "ddp", kept),
     ]
     _, accumulation = engine.accumulation(recipe.training.batch_size, processes)
@@ -222,9 +228,10 @@ def _of_terms(recipe: Recipe, models: Planned, shape: StepShape) -> list[Part]:
     from latentthought.objective.chunks import CHUNK_ELEMENTS
     from latentthought.objective.terms import DivergenceTerm, HiddenTerm, asks_teacher
 
-    config, parts = models.teacher_config, []
-    if config is None or not any(asks_teacher(term) for term in recipe.objective):
-        return []
+    parts: list[Part] = []
+    if not any(asks_teacher(term) for term in recipe.objective):
+        return parts
+    config = models.teacher_config or models.student_config  # which may teach itself
     positions, states, logits = shape.rows * shape.positions, 0, 0
     for term in recipe.objective:
         if isinstance(term, HiddenTerm) and term.target == "teacher":

@@ -150,7 +150,7 @@ class StepGuard:
         bad = ~torch.isfinite(loss)
         if norm is not None:
             bad = bad | ~torch.isfinite(whole_norm(norm, self._device))
-        now = torch.stack([loss.new_tensor(step), loss])
+        now = torch.stack([torch.full_like(loss, step), loss])
         self._first_bad = torch.where(bad & (self._first_bad[0] < 0), now, self._first_bad)
 
     def first_bad(self, gather: Gather) -> tuple[int, float] | None:
@@ -239,9 +239,9 @@ class IncidentLog:
 
 def whole_norm(norm: Tensor | float, device: torch.device) -> Tensor:
     """A gradient's norm as a 0-d tensor, also where FSDP2 has left a part of it on each rank: all of them have to ask."""
-    if isinstance(norm, Tensor) and hasattr(norm, "full_tensor"):
-        norm = norm.full_tensor()
-    return torch.as_tensor(norm, device=device).reshape(())
+    if not isinstance(norm, Tensor):
+        return torch.full((), norm, device=device)  # filled in on the device: a copy would wait for it
+    return (norm.full_tensor() if hasattr(norm, "full_tensor") else norm).to(device).reshape(())
 
 
 def stopped(incident: Incident, exhausted: bool = False) -> LatentThoughtError:

@@ -37,6 +37,8 @@ class Planned:
         settings = self.recipe.model
         model = LatentThoughtForCausalLM.from_base(hollow(self.student_config), settings.thought)
         wrapped = model if settings.lora is None else with_adapters(model, settings.lora)
+        if settings.lora is not None and settings.lora.quantize != "none":
+            _without_casts(model)
         with torch.device("meta"):
             self._attach(model)
         return wrapped
@@ -103,7 +105,7 @@ class Planned:
     @property
     def in_a_block(self) -> int:
         """Parameters of one of its blocks."""
-        return self._in_blocks // self.student_config.num_hidden_layers
+        return self.in_blocks // self.student_config.num_hidden_layers
 
     @cached_property
     def teacher_parameters(self) -> int:
@@ -122,26 +124,20 @@ class Planned:
     @property
     def teacher_bytes(self) -> int:
         """Of its weights, where it reads along; 0 where its states come from a cache."""
-        if (
-            self.teacher_config is None
-            or self.recipe.teacher is None
-            or self.recipe.teacher.cache is not None
-        ):
+        teacher = self.recipe.teacher
+        if self.teacher_config is None or teacher is None or teacher.cache is not None:
             return 0
         return self.teacher_parameters * self.teacher_itemsize
 
     @property
     def teacher_on_device(self) -> bool:
         """Whether a teacher reads along on the device of the student, and not on another one or the host."""
-        return (
-            bool(self.teacher_bytes)
-            and self.recipe.teacher is not None
-            and self.recipe.teacher.device == "auto"
-        )
+        teacher = self.recipe.teacher
+        return bool(self.teacher_bytes) and teacher is not None and teacher.device == "auto"
 
     def flops(self, processed: int, context: int, labels: int) -> float:
         """Of the student's forward: `processed` positions through the blocks, `labels` of them through the head."""
-        return _forward_flops(self.student_config, self._in_blocks, processed, context, labels)
+        return _forward_flops(self.student_config, self.in_blocks, processed, context, labels)
 
     def teacher_flops(self, positions: int) -> float:
         """Of the teacher's forward over a row, without its head."""
@@ -149,7 +145,8 @@ class Planned:
         return _forward_flops(self.teacher_config, in_blocks, positions, positions, 0)
 
     @cached_property
-    def _in_blocks(self) -> int:
+    def in_blocks(self) -> int:
+        """Parameters of the student's base but for embedding and head."""
         return sum(p.numel() for p in hollow(self.student_config).parameters()) - _outside(
             self.student_config
         )
@@ -182,6 +179,15 @@ def _student_config(recipe: Recipe, words: int | None = None) -> Any:
     origin = recipe.model.scratch or recipe.model.base
     assert origin is not None, "a recipe has one of them"
     return config_of(origin, words)
+
+
+def _without_casts(model: Any) -> None:
+    """A quantised layer comes to the type that it multiplies in by itself; nothing of that stays, as autocast's copies do."""
+    from latentthought.model.capture import blocks_of
+
+    for parameter in blocks_of(model.base).parameters():
+        if not parameter.requires_grad:
+            parameter.data = parameter.data.to(torch.bfloat16)
 
 
 def _outside(config: Any) -> int:

@@ -124,10 +124,8 @@ class Recorder:
         values = means_of(self._means.sums(self._reduce))
         self._means.clear()
         if "loss" not in values and (before := self.file.last().get("loss")) is not None:
-            values = {
-                "loss": before,
-                **values,
-            }  # every step was left out: the last line carries the last loss
+            # every step was left out: the last line carries the last loss
+            values = {"loss": before, **values}
         row = {
             "step": done,
             "stage": moment.name,

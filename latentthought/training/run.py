@@ -110,9 +110,8 @@ def train(
                     try:
                         with strategy_process(recipe), watching(recipe.engine.timeout) as watch:
                             return _train(recipe, output, smoke, scorer, shown, callbacks, stop, watch)
-                    except (
-                        RolledBack
-                    ) as back:  # written down; what goes on reads it, and is a resume like any other
+                    except RolledBack as back:
+                        # written down; what goes on reads it, and is a resume like any other
                         stop.trainer = None
                         if back.asked_to_stop:
                             raise Preempted(
@@ -153,9 +152,8 @@ def _train(
     if checkpoint is not None:
         progress.say(f"resumed from {checkpoint.name}")
     if trainer.is_world_process_zero():
-        write_yaml(
-            output / RECIPE_FILE, recipe.dump()
-        )  # a resume may go on with another engine, or another policy
+        # a resume may go on with another engine, or another policy
+        write_yaml(output / RECIPE_FILE, recipe.dump())
     progress.start(done, prepared.plan.end)
     if checkpoint is not None and done >= prepared.plan.end:
         trainer.restore_weights(checkpoint)  # killed between the last checkpoint and the final model
@@ -224,6 +222,11 @@ def _settle_recipe(recipe: Recipe, output: Path) -> None:
         stored = type(recipe).parse(read_yaml(path), str(path))
     except ConfigError as error:
         raise ConfigError(f"--resume: the recipe in this folder no longer reads: {error}") from None
+    if (output / MODEL_FOLDER).is_dir() and stored.training.final_model != recipe.training.final_model:
+        raise ConfigError(
+            f"training.final_model: {recipe.training.final_model}, and this run is finished with {stored.training.final_model}; "
+            f"to have the other weights made, move {output / MODEL_FOLDER} away"
+        )
     changed = recipe.differences(stored)
     if changed:
         raise ConfigError(

@@ -19,6 +19,13 @@ PIECEWISE_OPTIMIZERS = ("adamw", "sgd")
 
 def check_strategy(recipe: Recipe) -> None:
     """Raise `ConfigError` for settings of a recipe that its strategy cannot do, `MissingExtraError` for a lack of DeepSpeed."""
+    check_settings(recipe)
+    if recipe.engine.stage:
+        require_zero(recipe)
+
+
+def check_settings(recipe: Recipe) -> None:
+    """Raise `ConfigError` for settings of a recipe that its strategy cannot do, whatever is installed."""
     engine, training, strategy = recipe.engine, recipe.training, recipe.engine.strategy
     if engine.stage != 3 and recipe.teacher is not None and recipe.teacher.sharded:
         raise ConfigError(
@@ -46,8 +53,6 @@ def check_strategy(recipe: Recipe) -> None:
             raise ConfigError(
                 f"model.lora.quantize: {recipe.model.lora.quantize} weights cannot be spread by {strategy}; take zero2 or ddp"
             )
-    if engine.stage:
-        require_zero(recipe)
 
 
 def _check_passes(recipe: Recipe) -> None:

@@ -16,6 +16,8 @@ from latentthought.errors import ConfigError
 if TYPE_CHECKING:
     from latentthought.training.engine import EngineConfig
 
+# what a launcher sets, all of it
+RANKS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 MIXED_PRECISION = "ACCELERATE_MIXED_PRECISION"
 # variable -> whose engine it asks for; the engine of a run is engine.strategy
 ENGINES = {
@@ -29,7 +31,12 @@ DEVICES_OF_DEEPSPEED = ("cpu", "cuda", "hpu", "klxpu", "mlu", "mps", "npu", "sda
 
 def check_surroundings(engine: EngineConfig, environment: Mapping[str, str] = os.environ) -> None:
     """Raise `ConfigError` where the environment asks for another engine or precision than the recipe."""
-    _check_ranks(environment)
+    if problem := rank_problem(environment):
+        told = " ".join(f"{name}={environment[name]}" for name in RANKS if name in environment)
+        raise ConfigError(
+            f"{told}: {problem}; start several processes by a launcher "
+            "(torchrun --standalone --nproc-per-node 2 -m latentthought ...), or unset what one would set, to run one"
+        )
     for name, what in ENGINES.items():
         if is_on(environment.get(name)):
             raise ConfigError(
@@ -52,20 +59,25 @@ def check_surroundings(engine: EngineConfig, environment: Mapping[str, str] = os
         )
 
 
-def _check_ranks(environment: Mapping[str, str]) -> None:
-    """What a launcher tells its processes has to be numbers, and all of it where there are several."""
-    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
-        if not environment.get(name, "0").isdecimal():
-            raise ConfigError(
-                f"{name}={environment[name]}: a launcher sets it to a number; unset it to run one process"
-            )
-    wanted = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-    missing = [name for name in wanted if name not in environment]
-    if int(environment.get("WORLD_SIZE", "1")) > 1 and missing:
-        raise ConfigError(
-            f"WORLD_SIZE={environment['WORLD_SIZE']} without {', '.join(missing)}: start several processes by a launcher "
-            "(torchrun --standalone --nproc-per-node 2 -m latentthought ...), or unset it to run one"
-        )
+def rank_problem(environment: Mapping[str, str]) -> str:
+    """What is wrong with what a launcher tells a process; empty where nothing is, as where it runs alone."""
+    numbers: dict[str, int] = {}
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_PORT"):
+        value = environment.get(name)
+        if value is not None and not value.isdecimal():
+            return f"{name} is not a whole number"
+        if value is not None:
+            numbers[name] = int(value)
+    size = numbers.get("WORLD_SIZE", 1)
+    if not size:
+        return "WORLD_SIZE is 0"
+    missing = [name for name in RANKS if name not in environment]
+    if size > 1 and missing:
+        return f"without {', '.join(missing)}"
+    wrong = [
+        name for name in ("RANK", "LOCAL_RANK") if "WORLD_SIZE" in numbers and numbers.get(name, 0) >= size
+    ]
+    return f"{wrong[0]} is not below WORLD_SIZE" if wrong else ""
 
 
 def is_on(value: str | None) -> bool:

@@ -330,8 +330,10 @@ class LatentThoughtTrainer(GuardedTrainer):
             return
         problem = self.best.problem_with(row) if self.is_world_process_zero() else None
         known = problem is None and self.is_world_process_zero()
-        mine = torch.tensor([self.best.read(row) if known else 0.0, float(problem is not None)])
-        value, failed = self._over_ranks(mine.double().to(self.args.device)).tolist()
+        mine = [self.best.read(row) if known else 0.0, float(problem is not None)]
+        value, failed = self._over_ranks(
+            torch.tensor(mine, dtype=torch.float64, device=self.args.device)
+        ).tolist()
         if failed:  # all of them have to learn of it
             raise ConfigError(problem) if problem else StoppedElsewhere(ConfigError.exit_code)
         self.control.should_save = self.best.offer(done, value) or self.control.should_save

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from latentthought.errors import ConfigError, DamagedFileError
+from latentthought.files import sha256_of
 from latentthought.recipe import Recipe
 from latentthought.training.best import BestSteps
 from latentthought.training.progress import Silent
@@ -145,3 +146,28 @@ def test_what_cannot_be_ranked(make_recipe, tmp_path: Path) -> None:
     misspelt = recipe(make_recipe, best_by="acuracy")
     with pytest.raises(ConfigError, match=r"training\.best_by: .*acuracy.*Did you mean accuracy"):
         train(misspelt, tmp_path / "run", scorer=Scorer(), progress=Silent())
+
+
+def test_a_finished_run_keeps_the_model_it_has(make_recipe, tmp_path: Path) -> None:
+    settings = recipe(make_recipe)
+    train(settings, tmp_path / "run", scorer=Scorer(), progress=Silent())
+    best = settings.replace(training={**settings.training.dump(), "final_model": "best"})
+    with pytest.raises(
+        ConfigError, match=r"final_model: best, and this run is finished with last; .*run/model away"
+    ):
+        train(best, tmp_path / "run", resume=True, scorer=Scorer(18), progress=Silent())
+
+
+def test_a_checkpoint_of_an_earlier_version_is_said(make_recipe, tmp_path: Path) -> None:
+    settings = recipe(make_recipe)
+    train(settings, tmp_path / "run", scorer=Scorer(), progress=Silent())
+    (tmp_path / "run" / "model").rename(tmp_path / "old")
+    for folder in (tmp_path / "run").glob("checkpoint-*"):
+        state = json.loads((folder / "run_state.json").read_text())
+        del state["guard"]
+        (folder / "run_state.json").write_text(json.dumps(state))
+        marker = json.loads((folder / "complete.json").read_text())
+        marker["files"]["run_state.json"] = sha256_of(folder / "run_state.json")
+        (folder / "complete.json").write_text(json.dumps(marker))
+    with pytest.raises(ConfigError, match="no 'guard': an earlier version has written it"):
+        train(settings, tmp_path / "run", resume=True, scorer=Scorer(18), progress=Silent())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from latentthought.errors import ConfigError
 from latentthought.model.blueprint import KNOWN, config_of, count_parameters, hollow
 from latentthought.model.scratch import ScratchConfig
 from latentthought.resources import list_recipes
-from latentthought.training.forecast import _steady, forecast, step_shape
+from latentthought.training.forecast import _on_host, _steady, forecast, step_shape
 from latentthought.training.hollow_step import LiveBytes, StepShape, scored_passes, step_memory
 from latentthought.training.planned_models import planned_models
 
@@ -231,3 +232,53 @@ def test_what_cannot_be_planned(
 ) -> None:
     code, _, err = run(capsys, "quickstart", *arguments)
     assert code == 2 and message in err
+
+
+def test_a_forecast_needs_no_library_of_an_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "deepspeed", None)  # as if it were not installed
+    models = planned_models(load_recipe("quickstart", ("model.scratch.layers=1", "training.batch_size=2")))
+    others = forecast(models, 2).others
+    assert all(size is not None for size in others.values()) and len(others) == 5
+
+
+def test_a_quantised_base_leaves_no_copies() -> None:
+    """Its layers are a quarter, or an eighth, of float32, and autocast makes no copies of them that stay."""
+    changes = (
+        "training.batch_size=1",
+        "data.max_length=32",
+        "engine.precision=bf16",
+    )
+    base = ("model.base=meta-llama/Llama-3.2-1B", "model.scratch=null", "model.lora={r: 2}", *changes)
+    found = {}
+    for kind in ("none", "4bit"):
+        recipe = load_recipe("lrd/3-student", (*base, f"model.lora.quantize={kind}"))
+        models = planned_models(recipe, load_recipe("lrd/1-teacher"))
+        found[kind] = {part.name: part.bytes for part in forecast(models, 1).parts}
+    table = 128256 * 2048
+    in_blocks = 1_235_814_400 - table
+    assert found["none"]["weights"] - found["4bit"]["weights"] == pytest.approx((4 - 0.52) * in_blocks)
+    moving = "gradients and activations"
+    # 2 bytes of each weight, but for what stands at the other moment at which a step without them is at its highest
+    assert in_blocks < found["none"][moving] - found["4bit"][moving] <= 2 * in_blocks
+
+
+def test_what_is_elsewhere_is_not_on_the_device() -> None:
+    changes = ("teacher.cache=null", "training.batch_size=64")
+    models = planned_models(load_recipe("logic-distill", (*changes, "teacher.device=cpu")))
+    assert "teacher" not in {part.name for part in _steady(models.recipe, models, 8)}
+    assert _on_host(models.recipe, models, 8) >= 2 * 70_553_706_496
+    small = ("training.batch_size=4", "model.scratch.layers=1", "engine={strategy: zero3, offload: all}")
+    spread = planned_models(load_recipe("quickstart", small))
+    # weights, gradients, two moments and a copy, of a share
+    assert _on_host(spread.recipe, spread, 4) == max(4 * spread.parameters, 20 * spread.trained // 4)
+
+
+def test_the_longest_row_is_found_without_laying_all_of_them_out() -> None:
+    from latentthought.training.preparation import prepare
+
+    prepared = prepare(load_recipe("quickstart", smoke=True), smoke=True)
+    rows, tokens = prepared.dataset.rows, prepared.dataset.tokens
+    longest = max(prepared.recipe.curriculum.longest(row, tokens) for row in rows)
+    shape = step_shape(prepared.recipe, None, rows, tokens)
+    last = max(len(prepared.recipe.curriculum.layout(row, 5, None, tokens)) for row in rows)
+    assert shape.positions == last <= longest

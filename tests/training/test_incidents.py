@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import signal
 import statistics
 from collections.abc import Callable
 from pathlib import Path
@@ -12,11 +14,12 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import TrainerCallback
 
 from latentthought.config import merge
-from latentthought.errors import LatentThoughtError
+from latentthought.errors import LatentThoughtError, Preempted
 from latentthought.recipe import Recipe
-from latentthought.training.incidents import BadSteps, IncidentLog, StepGuard
+from latentthought.training.incidents import BadSteps, Incident, IncidentLog, StepGuard
 from latentthought.training.preparation import prepare
 from latentthought.training.progress import Silent
 from latentthought.training.run import train
@@ -202,6 +205,48 @@ def test_what_a_jump_is() -> None:
     assert guard.judge(float("nan"), comparable=False) == ("not_finite", 100.0, None)
     guard.start_leg()
     assert guard.judge(1.0, True) is None
+
+
+def test_a_way_back_over_the_border_of_two_stages_leaves_out_rows_of_either(spoilt) -> None:
+    data = prepare(spoilt()).dataset
+    first, second, third = data.plan.legs
+    back, bad = first.stop - 2, second.start + 1  # two steps of the first leg, and two of the second
+    plain = {step: data.example_index(data.plan.at(step), 0) for step in range(third.stop)}
+    ahead = {
+        step: data.example_index(data.plan.at(step + 2), 0) for step in range(second.start, second.stop - 2)
+    }
+    data.skipped_ahead = [(back, bad + 1 - back)]
+    found = {step: data.example_index(data.plan.at(step), 0) for step in range(third.stop)}
+    assert all(found[step] == plain[step] for step in (*range(back), *range(third.start, third.stop)))
+    assert all(found[step] == index for step, index in ahead.items())
+
+
+def test_a_signal_outlives_a_way_back(spoilt, tmp_path: Path) -> None:
+    recipe = spoilt(**merge(policy(not_finite="roll_back", limit=99), {"training": {"save_every": 1}}))
+
+    class Told(TrainerCallback):
+        def on_step_begin(self, args: Any, state: Any, control: Any, **unused: Any) -> None:
+            if state.global_step == steps_with_the_row(recipe)[0]:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Preempted, match="which is to be left out; continue with --resume"):
+        train(recipe, tmp_path / "run", progress=Silent(), callbacks=(Poison(ROW), Told()))
+    assert [line["action"] for line in incidents(tmp_path / "run")] == ["roll_back"]
+    assert (
+        train(recipe, tmp_path / "run", resume=True, progress=Silent(), callbacks=(Poison(ROW),)).steps == 18
+    )
+
+
+def test_a_gradient_is_told_from_a_loss() -> None:
+    guard = StepGuard(BadSteps(), lambda v: v, torch.device("cpu"))
+    for step, (loss, norm) in enumerate([(2.0, 1.0), (3.0, float("nan")), (float("nan"), 1.0)]):
+        guard.add(torch.tensor(loss), True)
+        guard.note(step, torch.tensor(norm))
+    assert guard.first_bad(lambda v: v) == (1, 3.0)
+    # another rank's, of an earlier step
+    assert guard.first_bad(lambda v: torch.cat([v, v.new_tensor([[0.0, float("inf")]])])) == (0, float("inf"))
+    told = Incident(1, "text", "not_finite", "stop", 3.0, None, [("a", None)], 1).describe()
+    assert told == "a gradient is not finite at step 2 (stage text); rows a"
 
 
 @pytest.mark.slow

@@ -253,7 +253,7 @@ def test_the_strategy_alone_stands_for_an_engine(tiny: Callable[..., Recipe], tm
         ({"engine": {"strategy": "zero4"}}, r"engine.strategy: .*'zero4'.*zero3"),
         (
             {"engine": {"offload": "optimizer"}},
-            r"offload optimizer goes with zero1, zero2, zero3 and fsdp2, not with ddp",
+            r"offload optimizer goes with zero1, zero2 and zero3, not with ddp",
         ),
         ({"engine": {"strategy": "zero2", "offload": "all"}}, r"allowed for it: none, optimizer"),
         (

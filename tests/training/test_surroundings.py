@@ -66,12 +66,12 @@ def test_a_run_is_refused_before_anything_is_made(
 @pytest.mark.parametrize(
     ("environment", "message"),
     [
-        ({"RANK": "x"}, "RANK=x: a launcher sets it to a number"),
+        ({"RANK": "x"}, "RANK=x: RANK is not a whole number; start several"),
         (
             {"WORLD_SIZE": "2"},
-            "WORLD_SIZE=2 without RANK, LOCAL_RANK, MASTER_ADDR, MASTER_PORT: start several",
+            "WORLD_SIZE=2: without RANK, LOCAL_RANK, MASTER_ADDR, MASTER_PORT; start several",
         ),
-        ({"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "MASTER_PORT": "1"}, "without MASTER_ADDR: "),
+        ({"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "MASTER_PORT": "1"}, "without MASTER_ADDR; "),
     ],
 )
 def test_ranks_that_do_not_hold(environment: dict[str, str], message: str) -> None:
