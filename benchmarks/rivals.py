@@ -23,7 +23,7 @@ from transformers import DynamicCache, PreTrainedModel
 
 from benchmarks.workload import Batch
 from latentthought.errors import MissingFileError
-from latentthought.model.backbone import rebuild_cache
+from latentthought.model.cache import rebuild_cache
 
 Pairs = list[tuple[Tensor, Tensor]]
 

@@ -1,18 +1,19 @@
 """What we need of a Hugging Face causal language model, and no more: embed, run a cached pass, apply the head.
 
-A pass takes input embeddings for some columns and the cache of all columns before them. Caches are plain `DynamicCache`s
-without a config, whose layers all keep every column, sliding-window layers too: transformers then masks by window itself,
-and columns can be cropped, gathered and rebuilt. That costs memory beyond the window and buys one rule for every family.
+A pass takes input embeddings for some columns and the cache of all columns before them. Caches are `DynamicCache`s without a
+config, plain or reserved (`model.cache`), whose layers all keep every column, sliding-window layers too: transformers then masks
+by window itself, and columns can be cropped, gathered and rebuilt. That costs memory beyond the window and buys one rule for
+every family.
 
-Gradient checkpointing of transformers drops the cache inside its layers, silently, so a whole pass is the unit here: its
-inputs (embeddings and cached keys and values) are kept, its inside is recomputed. A pass without cache uses the base's own
-per-layer checkpointing, which is exact there and saves more.
+Gradient checkpointing of transformers drops the cache inside its layers, silently, so a whole pass is the unit here: its inputs
+(embeddings, and keys and values of the columns before) are kept, its inside is recomputed. A pass without cache uses the base's
+own per-layer checkpointing, which is exact there and saves more.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import MappingProxyType
 from typing import NamedTuple, cast
 
@@ -20,11 +21,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import DynamicCache, PreTrainedModel
-from transformers.cache_utils import DynamicLayer
 
 from latentthought.errors import ConfigError
+from latentthought.model.cache import ReservedCache, flatten_cache, rebuild_cache
 from latentthought.model.capture import block_count, capturing
 from latentthought.model.sharding import recomputing, whole_shape
+from latentthought.model.shared_products import SharedProducts
 
 
 class States(NamedTuple):
@@ -116,6 +118,7 @@ class Backbone:
         cache: DynamicCache | None = None,
         input_ids: Tensor | None = None,
         capture: Sequence[int] = (),
+        products: SharedProducts | None = None,
     ) -> States:
         """One pass over some columns; extends `cache` in place.
 
@@ -125,13 +128,14 @@ class Backbone:
             position_ids: (B, t) or None.
             cache: keys and values of the columns before, or None for a pass that needs none.
             capture: layers whose states are wanted too; see `model.capture`.
+            products: shared with the other passes of a step.
         """
         if embeddings is None or not (self.checkpointing and torch.is_grad_enabled()):
-            return self._run(embeddings, attention_mask, position_ids, cache, input_ids, capture)
+            return self._run(embeddings, attention_mask, position_ids, cache, input_ids, capture, products)
         if cache is None:
             with _layer_checkpointing(self.base):
                 return self._run(embeddings, attention_mask, position_ids, None, None, capture)
-        return self._run_checkpointed(embeddings, attention_mask, position_ids, cache, capture)
+        return self._run_checkpointed(embeddings, attention_mask, position_ids, cache, capture, products)
 
     def _run(
         self,
@@ -141,9 +145,11 @@ class Backbone:
         cache: DynamicCache | None,
         input_ids: Tensor | None,
         capture: Sequence[int],
+        products: SharedProducts | None = None,
     ) -> States:
         inputs = {"input_ids": input_ids} if embeddings is None else {"inputs_embeds": embeddings}
-        with capturing(self.base, {self.layer, *capture} - {-1}) as states:
+        sharing = products.installed() if products is not None else nullcontext()
+        with capturing(self.base, {self.layer, *capture} - {-1}) as states, sharing:
             output = self.base.base_model(
                 **inputs,
                 attention_mask=mask,
@@ -161,38 +167,28 @@ class Backbone:
         positions: Tensor | None,
         cache: DynamicCache,
         capture: Sequence[int],
+        products: SharedProducts | None,
     ) -> States:
-        def recomputed(embeddings: Tensor, *keys_values: Tensor) -> tuple[Tensor, ...]:
-            inner = rebuild_cache(keys_values)
-            states = self._run(embeddings, mask, positions, inner, None, capture)
+        # a reserved cache stays where it is: what a pass depends on is how long it was, and autograd's links
+        reserved = cache if isinstance(cache, ReservedCache) else None
+        length, columns = cache.get_seq_length(), embeddings.shape[1]
+
+        def before(held: Sequence[Tensor]) -> DynamicCache:
+            return rebuild_cache(held) if reserved is None else reserved.resumed(held, length)
+
+        def recomputed(embeddings: Tensor, *held: Tensor) -> tuple[Tensor, ...]:
+            inner = before(held)
+            states = self._run(embeddings, mask, positions, inner, None, capture, products)
             captured = [states.captured[layer] for layer in capture]
-            return (states.final, states.fed, *captured, *flatten_cache(inner))
+            after = inner.links if isinstance(inner, ReservedCache) else flatten_cache(inner)
+            return (states.final, states.fed, *captured, *after)
 
-        final, fed, *rest = checkpoint(recomputed, embeddings, *flatten_cache(cache), **recomputing())
-        cache.layers = rebuild_cache(rest[len(capture) :]).layers
+        held = flatten_cache(cache) if reserved is None else reserved.links
+        final, fed, *rest = checkpoint(recomputed, embeddings, *held, **recomputing())
+        held = rest[len(capture) :]
+        done = rebuild_cache(held) if reserved is None else reserved.resumed(held, length + columns)
+        cache.layers = done.layers
         return States(final, fed, dict(zip(capture, rest[: len(capture)], strict=True)))
-
-
-def flatten_cache(cache: DynamicCache) -> list[Tensor]:
-    """[keys 0, values 0, keys 1, values 1, ...], each (B, H, T, D/H); empty for an empty cache."""
-    return [tensor for layer in cache.layers if layer.is_initialized for tensor in (layer.keys, layer.values)]
-
-
-def rebuild_cache(keys_values: list[Tensor] | tuple[Tensor, ...]) -> DynamicCache:
-    """The cache that `flatten_cache` came from, sharing its tensors: extending one leaves the other as it was."""
-    cache = DynamicCache()
-    for keys, values in zip(keys_values[::2], keys_values[1::2], strict=True):
-        layer = DynamicLayer()
-        layer.dtype, layer.device = keys.dtype, keys.device
-        layer.keys, layer.values, layer.is_initialized = keys, values, True
-        cache.layers.append(layer)
-    return cache
-
-
-def fork_cache(cache: DynamicCache, detach: bool = False) -> DynamicCache:
-    """A cache that can be extended without touching `cache`; no copy is made."""
-    tensors = flatten_cache(cache)
-    return rebuild_cache([tensor.detach() for tensor in tensors] if detach else tensors)
 
 
 def positions_of(attention_mask: Tensor) -> Tensor:

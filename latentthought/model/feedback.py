@@ -3,13 +3,14 @@
 `sequential`   exact: the prefix, then one cached pass a thought column, the last one together with all that follows.
                S + 1 passes for S thoughts; costs S small passes whose weights are read again each time.
 `jacobi`       fixed-point iteration: all thought columns at once, k times, over the prefix's cache, then the scored pass.
-               Exact once k reaches the number of thoughts, whatever it starts from, since update i settles thought i
-               (Parallel Continuous Chain-of-Thought, arXiv 2506.18582). k + 2 passes.
+               Exact once k reaches the number of thoughts, whatever it starts from, since update i settles thought i (Parallel
+               Continuous Chain-of-Thought, arXiv 2506.18582). k + 1 passes: the first update's is the prefix's own.
 `single_pass`  jacobi with one update and no gradient through it, so that hundreds of mixed positions cost one extra forward. It
                drifts from sequential as m grows: log the gap, evaluate sequentially. Given states replace the update.
 
-Only the prefix is shared; every method ends in one pass over thought columns (or the last of them) and the rest, so the
-scored hidden states always come from inputs whose thoughts are final.
+The prefix is shared, and so are the products that give the gradients of weights (`model.shared_products`); every method ends in
+one pass over thought columns (or the last of them) and the rest, so the scored hidden states always come from inputs whose
+thoughts are final.
 """
 
 from __future__ import annotations
@@ -23,8 +24,10 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from latentthought.errors import ConfigError, unknown
-from latentthought.model.backbone import Backbone, States, fork_cache
+from latentthought.model.backbone import Backbone, States
+from latentthought.model.cache import ReservedCache, fork_cache
 from latentthought.model.inputs import ThoughtInputs
+from latentthought.model.shared_products import SharedProducts
 from latentthought.thoughts.layout import Feedback as FeedbackKind
 from latentthought.thoughts.mixing import BlendRule, MixRatio, blend, columns
 from latentthought.thoughts.scale import ScaleMatcher
@@ -95,6 +98,7 @@ class FeedbackPasses:
         self.gradient_iterations = gradient_iterations
         self.backprop_thoughts = backprop_thoughts
         self.capture = tuple(capture)
+        self._products = SharedProducts(backbone.base)
 
     def run(
         self,
@@ -106,13 +110,21 @@ class FeedbackPasses:
         """Fill the thoughts by method `kind`; `given_states` (B, T, D) are the h of each position, for single_pass."""
         if kind == "single_pass" and given_states is not None:
             return self._given(inputs, given_states, text_states)
-        prefix, cache = self._prefix(inputs)
-        text = self._text_states(inputs, prefix, cache) if text_states else None
         if kind == "sequential":
+            prefix, cache = self._prefix(inputs)
+            text = self._text_states(inputs, prefix, cache) if text_states else None
             return self._sequential(inputs, prefix, cache, text)
-        iterations = 1 if kind == "single_pass" else self.jacobi_iterations
+        columns = inputs.stop - inputs.start
+        iterations = 1 if kind == "single_pass" else self.jacobi_iterations or columns
         gradient = 0 if kind == "single_pass" else self.gradient_iterations
-        return self._jacobi(inputs, prefix, cache, text, iterations, gradient)
+        detached = 0 if gradient is None else max(0, iterations - gradient)
+        if detached:
+            prefix, cache = self._prefix(inputs)
+            first = None
+        else:
+            prefix, first, cache = self._prefix_and_text(inputs)
+        text = self._text_states(inputs, prefix, cache) if text_states else None
+        return self._jacobi(inputs, prefix, first, cache, text, iterations, detached)
 
     def mix(self, inputs: ThoughtInputs, states_BSD: Tensor, start: int, stop: int) -> Tensor:
         """x_t of columns [start, stop) from the states h_{t-1} (B, stop - start, D); text where a row does not think."""
@@ -130,11 +142,19 @@ class FeedbackPasses:
         capture: Sequence[int] = (),
     ) -> States:
         mask, positions = inputs.attention_mask[:, :stop], inputs.position_ids[:, start:stop]
-        return self.backbone.run(embeddings, mask, positions, cache, capture=capture)
+        return self.backbone.run(embeddings, mask, positions, cache, capture=capture, products=self._products)
 
     def _prefix(self, inputs: ThoughtInputs) -> tuple[States, DynamicCache]:
-        cache, stop = DynamicCache(), inputs.start
+        cache, stop = ReservedCache(inputs.embeddings.shape[1]), inputs.start
         return self._pass(inputs, inputs.embeddings[:, :stop], 0, stop, cache, self.capture), cache
+
+    def _prefix_and_text(self, inputs: ThoughtInputs) -> tuple[States, Tensor, DynamicCache]:
+        """The prefix, its cache, and `fed` of the thought columns as text but the last, (B, stop - start - 1, D), in one pass."""
+        cache, start, stop = DynamicCache(), inputs.start, inputs.stop - 1
+        both = self._pass(inputs, inputs.embeddings[:, :stop], 0, stop, cache, self.capture)
+        cache.crop(start - stop)
+        captured = {layer: states[:, :start] for layer, states in both.captured.items()}
+        return States(both.final[:, :start], both.fed[:, :start], captured), both.fed[:, start:], cache
 
     def _sequential(
         self, inputs: ThoughtInputs, prefix: States, cache: DynamicCache, text: Tensor | None
@@ -164,23 +184,26 @@ class FeedbackPasses:
         self,
         inputs: ThoughtInputs,
         prefix: States,
+        first: Tensor | None,
         cache: DynamicCache,
         text: Tensor | None,
-        iterations: int | None,
-        gradient: int | None,
+        iterations: int,
+        detached: int,
     ) -> Feedback:
+        """first: `fed` of the text at the thought columns but the last, where the prefix's pass took them along. detached: how
+        many of the first updates carry no gradient."""
         start, stop = inputs.start, inputs.stop
-        k = stop - start if iterations is None else iterations
-        first_with_gradient = 0 if gradient is None else k - gradient
         x_BSD = inputs.embeddings[:, start:stop]
         fed_in = x_BSD  # replaced by the first update
-        for update in range(k):
-            with torch.set_grad_enabled(torch.is_grad_enabled() and update >= first_with_gradient):
+        for update in range(iterations):
+            with torch.set_grad_enabled(torch.is_grad_enabled() and update >= detached):
                 # the text pass that was asked for is this first update, when nothing is to flow through it
-                if update == 0 and text is not None and update < first_with_gradient:
+                if update == 0 and text is not None and detached:
                     fed_in = text[:, start - 1 : stop - 1]
+                elif update == 0 and first is not None:
+                    fed_in = torch.cat([prefix.fed[:, -1:], first], dim=1)
                 else:
-                    branch = fork_cache(cache, detach=update < first_with_gradient)
+                    branch = fork_cache(cache, detach=update < detached)
                     fed = [prefix.fed[:, -1:]]
                     if stop - start > 1:
                         fed.append(self._pass(inputs, x_BSD[:, :-1], start, stop - 1, branch).fed)

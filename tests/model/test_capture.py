@@ -45,8 +45,8 @@ class Embedded(torch.nn.Module):
         self.seen.append(keywords["inputs_embeds"])
 
     def joined(self, kind, start, total):
-        # sequential: every pass in a row; jacobi and single_pass: the prefix and the last pass
-        parts = self.seen if kind == "sequential" else [self.seen[0], self.seen[-1]]
+        # sequential: every pass in a row; jacobi and single_pass: the prefix (with text behind it) and the last pass
+        parts = self.seen if kind == "sequential" else [self.seen[0][:, :start], self.seen[-1]]
         whole = torch.cat([part[:, :total] for part in parts], dim=1)
         assert whole.shape[1] == total
         return whole
