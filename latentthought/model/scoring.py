@@ -1,28 +1,26 @@
 """From hidden states to the loss: the head on labelled positions only, in chunks, never the whole batch's logits.
 
 A vocabulary of 150k makes the logits of one long batch the largest tensor of a training step. Prompt and thought positions
-carry no label, so the head runs on the valid positions alone; above `CHUNK_ELEMENTS` logits it runs chunk by chunk and each
-chunk is recomputed in backward, so at most one chunk of logits lives at a time. Where the head is spread over ranks, all run it
-as often as the one with the most labels.
+carry no label, so the head runs on the valid positions alone. Logits that fit one chunk are scored as one would by hand; more
+go chunk by chunk through `chunks.py`, which works the gradients out with the value, so at most one chunk of logits lives at a
+time, and nothing is computed twice. (Rejected: a checkpoint for each chunk, one product with the head's matrix more. It remains
+where gradients have to come late.) Where the head is spread over ranks, all run it as often as the one with the most labels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
-from latentthought.model.sharding import most_of_all_ranks, recomputing, sharded
+from latentthought.model.chunks import CHUNK_BYTES, Head, chunks_of, late_gradients, summed_over_logits
+from latentthought.model.sharding import sharded
 from latentthought.thoughts.layout import IGNORED
 
-# logits held at once: 64 Mi elements are 256 MiB in fp32
-CHUNK_ELEMENTS = 1 << 26
-
-Head = Callable[[Tensor], Tensor]
+# larger chunks where each is run twice, and the head brought together for each (ZeRO-3)
+RECOMPUTED_BYTES = 4 * CHUNK_BYTES
 
 
 class Score(NamedTuple):
@@ -65,26 +63,24 @@ def summed_loss(
     head: Head, hidden_ND: Tensor, targets_N: Tensor, vocabulary: int, predictions: bool
 ) -> tuple[Tensor, Tensor]:
     """Cross-entropy of (N,) targets from (N, D) states, summed, and with `predictions` the (N,) argmax of the logits."""
-    chunk = max(1, CHUNK_ELEMENTS // vocabulary)
-    if (
-        len(targets_N) == 0 and not sharded()
-    ):  # keeps the graph: a rank without labels still joins the backward pass
+    if len(targets_N) == 0 and not sharded():
+        # keeps the graph: a rank without labels still joins the backward pass
         return hidden_ND.float().sum() * 0.0, targets_N
+    best_N = torch.empty_like(targets_N)
 
-    def scored(hidden_nD: Tensor, targets_n: Tensor) -> tuple[Tensor, Tensor]:
-        logits_nV = head(hidden_nD)
-        loss = F.cross_entropy(logits_nV.float(), targets_n, reduction="sum")
-        return loss, logits_nV.detach().argmax(-1) if predictions else targets_n
+    def score(logits_nV: Tensor, targets_n: Tensor, best_n: Tensor) -> Tensor:
+        if predictions:
+            best_n.copy_(logits_nV.detach().argmax(-1))
+        return F.cross_entropy(logits_nV, targets_n, reduction="sum")
 
-    calls = most_of_all_ranks(max(1, -(-len(targets_N) // chunk)), hidden_ND.device)
-    if calls == 1:
-        return scored(hidden_ND, targets_N)
-    losses, best = [], []
-    for part in (slice(number * chunk, (number + 1) * chunk) for number in range(calls)):
-        loss, best_n = checkpoint(scored, hidden_ND[part], targets_N[part], **recomputing())
-        losses.append(loss)
-        best.append(best_n)
-    return torch.stack(losses).sum(), torch.cat(best)
+    size = RECOMPUTED_BYTES if late_gradients(hidden_ND) else None
+    chunks = chunks_of(hidden_ND, vocabulary, size)
+    if len(chunks) == 1:
+        logits_NV = head(hidden_ND)
+        precision = torch.promote_types(logits_NV.dtype, torch.float32)
+        return score(logits_NV.to(precision), targets_N, best_N), best_N
+    total = summed_over_logits(head, hidden_ND, lambda rows: (targets_N[rows], best_N[rows]), score, chunks)
+    return total, best_N
 
 
 def kept_positions(hidden: Tensor, logits_to_keep: int | Tensor) -> Tensor:

@@ -10,7 +10,7 @@ changes (Hinton et al., arXiv 1503.02531, section 2). With p the teacher's distr
     skewed_reverse   KL(q || (1 - s) p + s q)                                the same
 
 Only the first `vocabulary` logits of either side count: models of one vocabulary are padded to different widths, and padding
-would take mass. Neither side's logits are ever held whole (`chunks.py`).
+would take mass. Neither side's logits are ever held whole (`model/chunks.py`).
 
 Two forms need no teacher at hand, only what was kept of it. The k most probable words, and the mass of all others as one word
 more: exact for those words, and never above the true divergence. n words drawn from p: noisy, but right on average, in value
@@ -29,7 +29,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from latentthought.objective.chunks import Head, Score, summed_over_logits
+from latentthought.model.chunks import Head, Score, chunks_of, summed_over_logits
 
 Direction = Literal["forward", "reverse", "js", "skewed", "skewed_reverse"]
 
@@ -49,7 +49,7 @@ def kl_divergence(
     """Divergence from a teacher, summed over N positions and times T^2: 0-d fp32.
 
     Args:
-        student_head, teacher_head: (n, D) -> (n, V) logits, each of its own width; see `chunks.summed_over_logits`, also for
+        student_head, teacher_head: (n, D) -> (n, V) logits, each of its own width; see `summed_over_logits`, also for
             `recompute`. The teacher's is called without gradient, on the teacher's device.
         student_ND, teacher_ND: the states that the heads take, of the same N positions.
         vocabulary: the words that are compared, at most as many as either head knows.
@@ -69,8 +69,9 @@ def kl_divergence(
             _log_softmax(teacher_nV.to(student_nV.dtype), vocabulary, temperature),
         )
 
+    chunks = chunks_of(student_ND, vocabulary)
     return temperature**2 * summed_over_logits(
-        student_head, student_ND, targets, score, words=vocabulary, recompute=recompute
+        student_head, student_ND, targets, score, chunks, recompute=recompute
     )
 
 
@@ -130,7 +131,7 @@ def cached_divergence(
         student_ND,
         lambda rows: tuple(tensor[rows] for tensor in cached.tensors),
         partial(score, vocabulary=vocabulary, temperature=temperature),
-        words=vocabulary,
+        chunks_of(student_ND, vocabulary),
         recompute=recompute,
     )
 

@@ -225,7 +225,7 @@ def _own_states(recipe: Recipe, models: Planned, processes: int, on_host: bool =
 
 def _of_terms(recipe: Recipe, models: Planned, shape: StepShape) -> list[Part]:
     """What the comparison with a teacher holds: its states, and logits by the chunk."""
-    from latentthought.objective.chunks import CHUNK_ELEMENTS
+    from latentthought.model.chunks import BLOCK_ELEMENTS, CHUNK_BYTES
     from latentthought.objective.terms import DivergenceTerm, HiddenTerm, asks_teacher
 
     parts: list[Part] = []
@@ -239,7 +239,8 @@ def _of_terms(recipe: Recipe, models: Planned, shape: StepShape) -> list[Part]:
             # student and teacher side, what the projector makes, and the gradients of the first and the last
             states += 4 * positions * pairs * (2 * models.width + 3 * config.hidden_size)
         elif isinstance(term, DivergenceTerm):
-            logits += 6 * 4 * CHUNK_ELEMENTS
+            # both sides' logits, a gradient that can't take their place, and a block in all its steps
+            logits += 3 * CHUNK_BYTES + 8 * 4 * BLOCK_ELEMENTS["elsewhere"]
     if models.teacher_on_device:
         wide = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
         states += positions * models.teacher_itemsize * (3 * wide + 8 * config.hidden_size)

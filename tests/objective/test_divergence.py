@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from latentthought.objective import chunks
+from latentthought.model import chunks
 from latentthought.objective.divergence import (
     SampledLogits,
     TopLogits,
@@ -75,8 +75,8 @@ def assert_same(found: tuple[Tensor, ...], expected: tuple[Tensor, ...], toleran
 @pytest.fixture
 def small_chunks(monkeypatch) -> None:
     """Five chunks of positions, the last of which is short, in blocks of two positions."""
-    monkeypatch.setattr(chunks, "CHUNK_ELEMENTS", 5 * V)
-    monkeypatch.setattr(chunks, "BLOCK_ELEMENTS", 2 * (V + 5))
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", 5 * V * 4)
+    monkeypatch.setitem(chunks.BLOCK_ELEMENTS, "cpu", 2 * (V + 5))
 
 
 @pytest.mark.usefixtures("small_chunks")
@@ -264,12 +264,12 @@ def test_autocast_casts_the_head_once_for_all_chunks(small_chunks) -> None:
 
 def test_gradients_wait_for_the_loss_scale_in_fp16_and_for_whole_parameters_under_zero3(monkeypatch) -> None:
     states = torch.zeros(2, 3)
-    assert not chunks._late_gradients(states)
-    assert chunks._late_gradients(states.half())
+    assert not chunks.late_gradients(states)
+    assert chunks.late_gradients(states.half())
     with torch.autocast("cpu", torch.float16):
-        assert chunks._late_gradients(states)
+        assert chunks.late_gradients(states)
     monkeypatch.setattr("transformers.integrations.deepspeed.is_deepspeed_zero3_enabled", lambda: True)
-    assert chunks._late_gradients(states)
+    assert chunks.late_gradients(states)
 
 
 class Largest(TorchDispatchMode):

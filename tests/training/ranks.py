@@ -1,7 +1,7 @@
 """Several runs, one after the other, on several processes: `torchrun ... -m tests.training.ranks JOBS`.
 
 Starting a process and importing everything takes longer than a tiny run, so the runs of a matrix share their processes. JOBS is a
-JSON list of [recipe file, output folder, {stop: step at which to ask the run to stop, chunk: logits that are held at once,
+JSON list of [recipe file, output folder, {stop: step at which to ask the run to stop, chunk: bytes of logits held at once,
 full: whether the first process finds its disk full when it writes the optimizer's states, scored: whether a scorer generates,
 poison: id of a row that spoils its steps}].
 """
@@ -54,8 +54,7 @@ def main(path: str) -> None:
 
     from latentthought.config import read_yaml
     from latentthought.errors import LatentThoughtError, Preempted
-    from latentthought.model import scoring
-    from latentthought.objective import chunks
+    from latentthought.model import chunks, scoring
     from latentthought.training import optimizer_state, zero
     from latentthought.training.progress import Silent
     from latentthought.training.run import train
@@ -72,11 +71,10 @@ def main(path: str) -> None:
                 os.kill(os.getpid(), signal.SIGTERM)
 
     warnings.filterwarnings("ignore", category=FutureWarning)
-    usually = {module: module.CHUNK_ELEMENTS for module in (scoring, chunks)}
+    usually = chunks.CHUNK_BYTES, scoring.RECOMPUTED_BYTES
     zero.PERSISTENT = 0  # tiny weights too are dealt out, and brought together when they are needed
     for recipe, output, options in json.loads(Path(path).read_text(encoding="utf-8")):
-        for module, usual in usually.items():
-            module.CHUNK_ELEMENTS = options.get("chunk", usual)
+        chunks.CHUNK_BYTES, scoring.RECOMPUTED_BYTES = (options.get("chunk", usual) for usual in usually)
         optimizer_state.save_file = _full_disk if options.get("full") else save_file
         asked = (Asked(options["stop"]),) if "stop" in options else ()
         poison = (Poison(options["poison"]),) if "poison" in options else ()

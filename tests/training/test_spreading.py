@@ -71,7 +71,7 @@ def test_two_processes_that_hold_shares_train_what_one_trains(
         train(tiny(taught, changes), tmp_path / f"one-{name}", scorer=uneven_lengths, progress=Silent())
     spread = merge(merge(taught, SHARDED), ZERO3)
     recomputed = {"engine": {"gradient_checkpointing": True}}
-    options = {"chunk": 2 * 24, "scored": True}
+    options = {"chunk": 2 * 24 * 4, "scored": True}
     jobs: list[Job] = [
         (tiny(spread, LORA), tmp_path / "lora", options),
         (tiny(spread, recomputed), tmp_path / "full", {**options, "stop": 3}),

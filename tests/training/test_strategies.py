@@ -123,7 +123,7 @@ def test_every_rank_makes_every_call(tiny: Callable[..., Recipe], tmp_path: Path
     for strategy in SPREADING:
         engine = {"engine": {"strategy": strategy, "gradient_checkpointing": True}}
         spread = tiny(TAUGHT, LORA, student, single, engine)
-        jobs.append((spread, tmp_path / strategy, {"chunk": 2 * 24}))
+        jobs.append((spread, tmp_path / strategy, {"chunk": 2 * 24 * 4}))
         full = tiny({"engine": {"strategy": strategy}})
         jobs.append((full, tmp_path / f"{strategy}-full", {"full": True}))
     said = run_on(2, jobs, tmp_path / "jobs")

@@ -23,9 +23,9 @@ from latentthought.errors import ConfigError, UnsupportedError
 from latentthought.evaluation.backoff import Backoff
 from latentthought.evaluation.models import positions_taken
 from latentthought.model.backbone import positions_of
+from latentthought.model.chunks import positions_at_once
 from latentthought.model.controls import controlled_thoughts
 from latentthought.model.policy import Perturbation, ThoughtSampling, read_thoughts
-from latentthought.model.scoring import CHUNK_ELEMENTS
 from latentthought.model.think import Prompt
 
 # what a log-likelihood can be asked under: the others depend on chance or on the batch
@@ -169,7 +169,7 @@ class LikelihoodScorer:
         hidden_ND = final.flatten(0, 1)[place_N]
         log_Q = torch.empty(len(target_Q), device=device)
         greedy_Q = torch.empty(len(target_Q), dtype=torch.bool, device=device)
-        chunk = max(1, CHUNK_ELEMENTS // self.model.backbone.vocabulary)
+        chunk = positions_at_once(hidden_ND, self.model.backbone.vocabulary)
         for start in range(0, len(place_N), chunk):
             logits_nV = self.model.backbone.head(hidden_ND[start : start + chunk]).float()
             here = (query_Q >= start) & (query_Q < start + chunk)
