@@ -24,6 +24,7 @@ import torch
 
 from benchmarks import (
     cache,
+    cross_entropy,
     distillation,
     divergence,
     extraction,
@@ -45,6 +46,7 @@ BENCHMARKS: dict[str, Callable[[Settings], Report | Findings]] = {
     "grading": grading.run,
     "cache": cache.run,
     "divergence": divergence.run,
+    "cross_entropy": cross_entropy.run,
     "extraction": extraction.run,
     "distillation": distillation.run,
     "fp8": float8.run,

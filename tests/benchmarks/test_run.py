@@ -23,7 +23,7 @@ def _threads_as_before():
     torch.set_num_threads(before)
 
 
-OWN_TESTS = {"distillation", "divergence"}
+OWN_TESTS = {"distillation", "divergence", "cross_entropy"}
 
 
 def test_quick_run(tmp_path, capsys):
