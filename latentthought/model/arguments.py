@@ -6,14 +6,16 @@ An argument counts wherever transformers would find it: as a keyword, in a `gene
 from __future__ import annotations
 
 import copy
+import inspect
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedModel
+from transformers import GenerationMixin, LogitsProcessor, LogitsProcessorList, PreTrainedModel
 from transformers.generation.logits_process import RepetitionPenaltyLogitsProcessor
 
 from latentthought.errors import ConfigError, UnsupportedError
+from latentthought.model.sharding import sharded
 from latentthought.model.think import Prompt
 
 # name -> (harmless values, why not)
@@ -41,6 +43,13 @@ _REFUSED_STEPWISE: dict[str, tuple[tuple[Any, ...], str]] = {
     "use_cache": ((True,), "the last state rides on the cache"),
     "output_attentions": ((False,), "ask `forward` for them, on the output"),
     "output_hidden_states": ((False,), "ask `forward` for them, on the output"),
+}
+# what belongs to `generate` and its configuration; anything else is meant for the model's passes
+_OF_GENERATE = {
+    *inspect.signature(GenerationMixin.generate).parameters,
+    "input_ids",
+    "attention_mask",
+    "tokenizer",
 }
 
 
@@ -80,12 +89,35 @@ class GenerationArguments:
 
     def refuse(self, stepwise: bool = False) -> None:
         """Raise UnsupportedError for what would be silently wrong; `stepwise` for mixed and hybrid decoding."""
+        if (found := self._refused(stepwise)) is not None:
+            raise UnsupportedError(
+                f"generate: {found[0]} does not work with thoughts: {found[1]}. thoughts=0 takes everything."
+            )
+
+    def _refused(self, stepwise: bool) -> tuple[str, str] | None:
+        """Name of the first option that needs the prompt to be read by transformers itself, and why."""
         for name, (harmless, reason) in {**_REFUSED, **(_REFUSED_STEPWISE if stepwise else {})}.items():
             value = self.get(name)
             if value is not None and not any(value is item or value == item for item in harmless):
-                raise UnsupportedError(
-                    f"generate: {name} does not work with thoughts: {reason}. thoughts=0 takes everything."
-                )
+                return name, reason
+        return None
+
+    @property
+    def in_step(self) -> bool:
+        """Whether ranks that share weights have to make equal numbers of passes."""
+        return bool(self.get("synced_gpus", sharded()))
+
+    @property
+    def shared_by(self) -> int:
+        """How many samples or beams may go on from one reading of a prompt; 1 where each has to be read by `generate` itself.
+
+        So it is for options that look into the first pass or replace it, for inputs to the model that are not ours to cut, and
+        for ranks in step, whose prompts may differ in whether there is anything to share.
+        """
+        foreign = any(not hasattr(self.defaults, name) and name not in _OF_GENERATE for name in self.keywords)
+        if foreign or self.in_step or self._refused(stepwise=True) is not None:
+            return 1
+        return max(self.beams, self.returns)
 
     @property
     def beams(self) -> int:
@@ -128,10 +160,14 @@ class GenerationArguments:
                 )
             input_ids = torch.tensor([[bos]])
         input_ids = input_ids.to(device)
+        return Prompt.read(input_ids, self.mask_of(input_ids, attention_mask))
+
+    def mask_of(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor | None:
+        """The mask in force; None where nothing says what is padding."""
         pad = self.get("pad_token_id")
         if attention_mask is None and pad is not None and pad not in self.eos:
-            attention_mask = (input_ids != pad).long()
-        return Prompt.read(input_ids, attention_mask)
+            return (input_ids != pad).long()
+        return attention_mask
 
     def add_processor(self, processor: LogitsProcessor, first: bool = False) -> None:
         """Join a logits processor to those of the user."""

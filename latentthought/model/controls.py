@@ -46,13 +46,17 @@ def controlled_thoughts(
     """Thoughts of each row under a control, laid out behind the prompts.
 
     Args:
+        budget: thoughts of each prompt, or the policy that finds them.
         perturb: variation of the thoughts; for "noised" the noise itself.
-        copies: how often each prompt stands in the batch, side by side ("shuffled" takes another prompt's thoughts).
+        copies: rows that each prompt becomes, side by side, to think for themselves ("shuffled" takes another prompt's thoughts).
         top_k, in_step: see `run_thoughts`.
 
     Under "pause" and "shuffled" an adaptive policy first thinks in earnest, to find the counts.
     """
+    single, prompt = prompt, prompt.repeat(copies)
     rows = len(prompt.input_ids)
+    if isinstance(budget, list):
+        budget = [count for count in budget for _ in range(copies)]
     if control == "no-thought":
         delimited = [count > 0 for count in budget] if isinstance(budget, list) else [True] * rows
         empty = model.backbone.embed(prompt.input_ids[:, :0])
@@ -72,7 +76,7 @@ def controlled_thoughts(
         raise UserError(
             "control: 'shuffled' feeds a row the thoughts of another, so it needs at least two prompts"
         )
-    run = run_thoughts(model, prompt, budget, perturb, top_k, in_step)
+    run = run_thoughts(model, single, budget, perturb, top_k, in_step, copies)
     if control == "pause":
         run = _pause(model, run.counts)
     elif control == "shuffled":

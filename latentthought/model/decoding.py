@@ -71,13 +71,14 @@ class Stepper(LogitsProcessor):
         return self.cache
 
     def inputs(self, input_ids: Tensor) -> Tensor | None:
-        """Embeddings (R, 1, D) of the tokens (R, 1) that were chosen last; None for the prompt, which is plain text."""
+        """Embeddings (R, 1, D) of the tokens that were chosen last, the ends of `input_ids` (R, T); None for the prompt, which
+        is plain text."""
         rows = self.cache.rows
         if "state" not in rows:
             rows["inside"] = is_open(input_ids, self.start, self.end)
             self.begin(input_ids)
             return None
-        return self.step(input_ids[:, 0])[:, None]
+        return self.step(input_ids[:, -1])[:, None]
 
     def observe(self, outputs: Any) -> None:
         """Keep the state that a pass ended in."""

@@ -1,10 +1,13 @@
 """`think` and `generate`: one checkpoint that answers in words, after thoughts, with both at once, or as it sees fit.
 
-text     thoughts=0: the base model's own `generate`, untouched.
+text     thoughts=0: the base model's own `generate`, untouched but that several samples of a prompt share its reading.
 latent   thoughts=N: the thoughts are run first (`model.think`), and the base's own `generate` goes on from their cache: its token
          loop, beams, samplers, processors and streamers work as ever and cost what they always cost.
 mixed    mix_ratio=m: every reasoning token enters as a blend with the last state (`model.decoding`).
 hybrid   the model opens thought segments inside its text (`model.decoding`).
+
+Whichever it is, the samples and beams of one prompt share its reading (`model.prefill`), and its thoughts unless these are
+varied from sample to sample.
 
 Controls (`model.controls`) take the meaning out of thoughts and leave their form, so that a claim about them can be checked.
 """
@@ -29,7 +32,7 @@ from latentthought.model.policy import (
     ThoughtSampling,
     read_thoughts,
 )
-from latentthought.model.sharding import sharded
+from latentthought.model.prefill import own_cache, prefill_once
 from latentthought.model.stepwise import generate_hybrid, generate_mixed
 from latentthought.model.think import Prompt, ThinkOutput
 
@@ -158,6 +161,7 @@ class ThoughtGeneration:
             call.keywords["attention_mask"] = attention_mask
         if input_ids is not None:
             call.keywords["input_ids"] = input_ids
+        self._share_prefill(call)
         output = self.base.generate(**call.keywords)
         if isinstance(output, Tensor):
             return output
@@ -167,6 +171,23 @@ class ThoughtGeneration:
         )
         output["thoughts"], output["thought_counts"] = empty, output.sequences.new_zeros(rows)
         return output
+
+    def _share_prefill(self, call: GenerationArguments) -> None:
+        """Let `generate` go on from one reading of each prompt, where several answers are to follow and nothing forbids it."""
+        given, copies = call.keywords.get("input_ids", call.keywords.get("inputs")), call.shared_by
+        if copies == 1 or given is None or given.dim() != 2 or not given.shape[1]:
+            return
+        input_ids = given.to(self.device)
+        mask = call.mask_of(input_ids, call.keywords.get("attention_mask"))
+        mask = torch.ones_like(input_ids) if mask is None else mask.to(self.device)
+        # rows that do not end in one column are left to transformers and its warning
+        if (
+            mask.shape == input_ids.shape
+            and bool(mask[:, -1].all())
+            and (cache := own_cache(self)) is not None
+        ):
+            prefill_once(self, cache, copies, mask, input_ids=input_ids)
+            call.keywords |= {"past_key_values": cache, "attention_mask": mask}
 
     def _generate_latent(
         self,
@@ -180,15 +201,18 @@ class ThoughtGeneration:
         if perturb.sampling.active and call.beams == 1 and call.returns > 1:
             copies = call.returns
             call.set("num_return_sequences", 1)
-            prompt = prompt.repeat(copies)
-            if isinstance(budget, list):
-                budget = [count for count in budget for _ in range(copies)]
-        in_step = bool(call.get("synced_gpus", sharded()))
-        thought = controlled_thoughts(self, prompt, budget, control, perturb, copies=copies, in_step=in_step)
+        thought = controlled_thoughts(
+            self, prompt, budget, control, perturb, copies=copies, in_step=call.in_step
+        )
+        prompt = prompt.repeat(copies)
+        shared_by = call.shared_by
         call.continue_from(prompt)
         if thought.cache.get_seq_length():
             if (rows := max(call.beams, call.returns)) > 1:
                 thought.cache.batch_repeat_interleave(rows)
+        else:  # what is fed was known beforehand, and nothing has been read yet
+            prefill_once(self, thought.cache, shared_by, thought.attention_mask, embeds=thought.inputs_embeds)
+        if thought.cache.get_seq_length():
             call.keywords["past_key_values"] = thought.cache
         output = self.base.generate(
             prompt.input_ids,
@@ -212,7 +236,7 @@ class ThoughtGeneration:
             self, input_ids, past_key_values=past_key_values, **kwargs
         )
         if isinstance(past_key_values, ThoughtCache):
-            if (embeds := past_key_values.stepper.inputs(inputs["input_ids"])) is not None:
+            if (embeds := past_key_values.stepper.inputs(input_ids)) is not None:
                 inputs["input_ids"], inputs["inputs_embeds"] = None, embeds
             inputs["return_states"] = True
         return inputs

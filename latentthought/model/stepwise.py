@@ -12,6 +12,7 @@ from latentthought.errors import ConfigError, UnsupportedError
 from latentthought.model.arguments import GenerationArguments
 from latentthought.model.decoding import HybridStepper, MixedStepper, Stepper, WithoutThoughts
 from latentthought.model.policy import Budget, Perturbation
+from latentthought.model.prefill import prefill_once
 from latentthought.model.think import Prompt
 
 if TYPE_CHECKING:
@@ -98,11 +99,13 @@ def generate_hybrid(
 
 def _run(model: Thinker, call: GenerationArguments, prompt: Prompt, stepper: Stepper) -> Any:
     call.add_processor(stepper)
+    cache = stepper.new_cache()
+    prefill_once(model, cache, call.shared_by, prompt.attention_mask, input_ids=prompt.input_ids)
     return GenerationMixin.generate(
         model,
         prompt.input_ids,
         attention_mask=prompt.attention_mask,
-        past_key_values=stepper.new_cache(),
+        past_key_values=cache,
         **call.keywords,
     )
 

@@ -137,14 +137,16 @@ def run_thoughts(
     perturb: Perturb,
     top_k: int = 0,
     in_step: bool = False,
+    copies: int = 1,
 ) -> ThoughtRun:
     """Think: the prompt's pass, then one pass a thought but the last.
 
     Args:
-        budget: thoughts of each row, or the policy that finds them.
+        budget: thoughts of each row (of each copy of it), or the policy that finds them.
         perturb: applied to each scaled state before it is fed.
         top_k: decode each state to its k most probable tokens.
         in_step: run every thought an adaptive policy allows, so that ranks that share weights make equal numbers of passes.
+        copies: rows that each prompt becomes, side by side, once it has been read.
     """
     policy = budget if isinstance(budget, ThoughtPolicy) else None
     limit: int = max(budget) if isinstance(budget, list) else budget.maximum
@@ -155,9 +157,6 @@ def run_thoughts(
     )
     positions = positions_of(mask)
     cache = DynamicCache()
-    counts = torch.full((rows,), limit, device=embeds.device)
-    active = torch.ones(rows, dtype=torch.bool, device=embeds.device)
-    states, inputs, tokens, previous = [], [], [], None
 
     def run(columns: Tensor, begin: int, end: int) -> States:
         passed = model.backbone.run(
@@ -166,6 +165,15 @@ def run_thoughts(
         return States(passed.final[:, -1], passed.fed[:, -1])
 
     now = run(embeds, 0, width) if limit else None
+    if copies > 1:
+        rows *= copies
+        mask, positions = (part.repeat_interleave(copies, 0) for part in (mask, positions))
+        if now is not None:
+            now = States(now.final.repeat_interleave(copies, 0), now.fed.repeat_interleave(copies, 0))
+            cache.batch_repeat_interleave(copies)
+    counts = torch.full((rows,), limit, device=embeds.device)
+    active = torch.ones(rows, dtype=torch.bool, device=embeds.device)
+    states, inputs, tokens, previous = [], [], [], None
     for count in range(limit):
         assert now is not None
         if policy is not None and count >= policy.minimum:

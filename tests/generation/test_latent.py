@@ -100,7 +100,10 @@ def test_no_thoughts_is_the_bare_model_bit_for_bit(extra):
     torch.manual_seed(0)
     bare = model.base.generate(ids, attention_mask=mask, **ask)
     assert ours.sequences.equal(bare.sequences)
-    assert all(a.equal(b) for a, b in zip(ours.logits, bare.logits, strict=True))
+    if extra.keys() & {"num_beams", "num_return_sequences"}:  # which share the reading of their prompt
+        torch.testing.assert_close(torch.stack(ours.logits), torch.stack(bare.logits), **TOLERANCE)
+    else:
+        assert all(a.equal(b) for a, b in zip(ours.logits, bare.logits, strict=True))
     assert ours.thoughts.shape[1] == 0
     assert ours.thought_counts.sum() == 0
     assert model.generate(ids, mask, thoughts=[0, 0, 0], max_new_tokens=3).equal(
@@ -292,7 +295,7 @@ def test_decoded_thoughts_are_what_the_head_says():
 )
 @pytest.mark.parametrize("in_step", [False, True])
 def test_policies_stop_each_row_where_it_would_stop_alone(policy, counts, in_step, monkeypatch):
-    monkeypatch.setattr("latentthought.model.generation.sharded", lambda: in_step)
+    monkeypatch.setattr("latentthought.model.arguments.sharded", lambda: in_step)
     model = thinker(("gemma3_text", True, "eager"))
     ids, mask = prompts()
     output = model.generate(ids, mask, thoughts=policy, output_logits=True, **ASK)
