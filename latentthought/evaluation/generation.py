@@ -1,8 +1,13 @@
 """Completions for many prompts: length-sorted batches, one call of the model's own `generate` each.
 
-Longest prompts first, so that a batch that does not fit fails at once (backoff.py). Rows of one batch
-are different questions (samples of one question go into different batches): a row that is fed another's thoughts must not get
-those of its own question. Works with any model that has Hugging Face's `generate`; thoughts and controls need a latent one.
+Longest prompts first, so that a batch that does not fit fails at once (backoff.py). The samples of a question stand side by side
+and are asked for as `num_return_sequences`, so that its prompt is read once and, unless they vary, its thoughts are thought once.
+Beside them stands another question wherever the size allows: a row that is fed another's thoughts must not get those of its own.
+Works with any model that has Hugging Face's `generate`; thoughts and controls need a latent one.
+
+Rejected: letting finished rows leave the batch. transformers' token loop keeps its rows to the end; ending it early, so that the
+others go on from a gathered cache, would shift torch's draws and every processor that counts. Who writes how long is not known
+beforehand, so no order of prompts helps either.
 """
 
 from __future__ import annotations
@@ -12,6 +17,7 @@ import time
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 from typing import Any
 
 from latentthought.errors import ConfigError, UnsupportedError
@@ -55,11 +61,21 @@ class Completion:
 
 
 def batches(requests: Sequence[Request], size: int) -> list[list[Request]]:
-    """Length-sorted batches, longest first; each holds one sample index only, so no question twice."""
+    """Batches of at most `size` rows, longest prompts first; a question's samples side by side.
+
+    Where they would leave no room for a second question, the samples of every question are dealt out to several rounds.
+    """
+    samples = sorted({request.sample for request in requests})
+    rounds = -(-len(samples) // max(size // 2, 1))
     made: list[list[Request]] = []
-    for sample in sorted({request.sample for request in requests}):
-        rows = sorted((r for r in requests if r.sample == sample), key=lambda r: (-len(r.prompt), r.index))
-        made += [rows[start : start + size] for start in range(0, len(rows), size)]
+    for number in range(rounds):
+        held = samples[number::rounds]
+        rows = sorted(
+            (request for request in requests if request.sample in held),
+            key=lambda request: (-len(request.prompt), request.index, request.sample),
+        )
+        most = size // len(held) * len(held)
+        made += [rows[start : start + most] for start in range(0, len(rows), most)]
     return made
 
 
@@ -148,9 +164,34 @@ class Generator:
         room = [self._room(request) for request in batch]
         fitting = [request for request, new in zip(batch, room, strict=True) if new >= 1]
         shortest = min((new for new in room if new >= 1), default=0)
-        made = iter(self._generate(fitting, shortest, requests) if fitting else [])
+        made: dict[tuple[int, int], Completion] = {}
+        for rows, samples in self._calls(fitting):
+            completions = self._generate(rows, samples, shortest, requests)
+            made |= {(row.index, row.sample): one for row, one in zip(rows, completions, strict=True)}
         nothing = Completion([], 0, 0.0, f"{UNFIT} of {self.context} tokens")
-        return [next(made) if new >= 1 else nothing for new in room]
+        return [made.get((request.index, request.sample), nothing) for request in batch]
+
+    def _calls(self, batch: Sequence[Request]) -> Iterator[tuple[list[Request], int]]:
+        """Rows of one call of `generate` each, and how many samples of a question stand side by side in them.
+
+        One call for a whole batch; one for each number of samples where memory cut a batch up. Where several sequences of one
+        prompt would be no samples of it, one for each sample index.
+        """
+        questions = [list(rows) for _, rows in groupby(batch, key=lambda request: request.index)]
+        if self._independent:
+            for samples in sorted({len(rows) for rows in questions}, reverse=True):
+                yield [row for rows in questions if len(rows) == samples for row in rows], samples
+        else:
+            for sample in sorted({request.sample for request in batch}):
+                yield [request for request in batch if request.sample == sample], 1
+
+    @property
+    def _independent(self) -> bool:
+        """Whether the sequences that `generate` returns for a prompt are samples: those of beams are not, greedy ones are one."""
+        usual = getattr(self.model, "generation_config", None)
+        options = {"num_beams": getattr(usual, "num_beams", None), **self.decoding.options}
+        sampled = self.decoding.temperature is not None and options.get("do_sample", True)
+        return bool(sampled) and options["num_beams"] in (None, 1) and "num_return_sequences" not in options
 
     def _room(self, request: Request) -> int:
         """New tokens that a prompt leaves room for; the same under every control, so that they answer the same questions."""
@@ -159,18 +200,18 @@ class Generator:
         return min(self.decoding.max_new_tokens, self.context - len(request.prompt) - self._overhead)
 
     def _generate(
-        self, batch: list[Request], max_new_tokens: int, requests: Sequence[Request]
+        self, batch: list[Request], samples: int, max_new_tokens: int, requests: Sequence[Request]
     ) -> list[Completion]:
         import torch
 
         from latentthought.model.inputs import left_padded
 
-        rows = list(batch)
-        if self.decoding.control == "shuffled" and len(rows) == 1:
-            rows.append(_companion(batch[0], requests))
-        ids, mask = left_padded([request.prompt for request in rows], self.pad_id)
+        questions = batch[::samples]
+        if self.decoding.control == "shuffled" and len(questions) == 1:
+            questions.append(_companion(batch[0], requests))
+        ids, mask = left_padded([request.prompt for request in questions], self.pad_id)
         width = ids.shape[1]
-        arguments: dict[str, Any] = {}
+        arguments: dict[str, Any] = {"num_return_sequences": samples} if samples > 1 else {}
         if self.stops:
             from latentthought.evaluation.stopping import until
 
@@ -190,12 +231,12 @@ class Generator:
             )
             new = output.sequences[:, width:].tolist()  # waits for the device
             counts = output.get("thought_counts")
-            thoughts = [0] * len(rows) if counts is None else counts.tolist()
-            milliseconds = 1000 * max(time.perf_counter() - started, 0.0) / len(rows)
+            thoughts = [0] * len(new) if counts is None else counts.tolist()
+            milliseconds = 1000 * max(time.perf_counter() - started, 0.0) / len(new)
         return [Completion(self._cut(new[i]), int(thoughts[i]), milliseconds) for i in range(len(batch))]
 
     def _seed(self, first: Request) -> int:
-        """A batch's own seed: independent of what was generated before it, so that resuming changes nothing."""
+        """A call's own seed: independent of what was generated before it, so that resuming changes nothing."""
         text = f"{self.decoding.seed} {first.index} {first.sample}"
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
 

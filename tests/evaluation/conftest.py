@@ -95,6 +95,10 @@ class Scripted:
     def generate(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, **arguments: Any
     ) -> ModelOutput:
+        samples = arguments.get("num_return_sequences", 1)
+        input_ids, attention_mask = (
+            part.repeat_interleave(samples, 0) for part in (input_ids, attention_mask)
+        )
         self.calls.append({"rows": len(input_ids), "mask": attention_mask, **arguments})
         if self.most_rows is not None and len(input_ids) > self.most_rows:
             raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
@@ -121,7 +125,7 @@ class ScriptedThinker(Scripted):
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, **arguments: Any
     ) -> ModelOutput:
         output = super().generate(input_ids, attention_mask, **arguments)
-        counts = torch.full((len(input_ids),), 2 if arguments["control"] != "no-thought" else 0)
+        counts = torch.full((len(output.sequences),), 2 if arguments["control"] != "no-thought" else 0)
         return ModelOutput(sequences=output.sequences, thought_counts=counts)
 
 

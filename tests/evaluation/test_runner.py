@@ -126,11 +126,66 @@ def test_memory_that_is_never_enough(scripted: Any, options: dict[str, Any]) -> 
         evaluate(scripted, **options, batch_size=4)
 
 
-def test_samples_of_a_question_are_in_different_batches() -> None:
-    requests = [Request(index, sample, [1] * (index + 1)) for index in range(5) for sample in range(3)]
-    for batch in batches(requests, 4):
-        assert len({request.sample for request in batch}) == 1
-        assert len({request.index for request in batch}) == len(batch)
+@pytest.mark.parametrize("size", [1, 2, 4, 6, 7, 32])
+@pytest.mark.parametrize("samples", [1, 3, 5, 16])
+def test_batches_hold_questions_whole_and_two_at_least(size: int, samples: int) -> None:
+    requests = [Request(index, sample, [1] * (9 - index)) for sample in range(samples) for index in range(5)]
+    made = batches(requests, size)
+    assert sorted((r.index, r.sample) for batch in made for r in batch) == sorted(
+        (r.index, r.sample) for r in requests
+    )
+    for batch in made:
+        assert len(batch) <= size
+        questions = [r.index for r in batch]
+        assert questions == sorted(questions), "longest first, samples of a question side by side"
+        counts = {questions.count(index) for index in questions}
+        assert len(counts) == 1
+        assert counts == {1} or len(batch) < size or len({*questions}) > 1
+    if samples == 1:
+        assert [[r.index for r in batch] for batch in made] == [
+            list(range(5))[start : start + size] for start in range(0, 5, size)
+        ]
+
+
+def test_samples_of_a_question_are_asked_for_together(thinker: Any, options: dict[str, Any]) -> None:
+    found = evaluate(thinker, **options, samples=4, batch_size=8)
+    assert found.accuracy.n == 10
+    assert [(call["rows"], call["num_return_sequences"]) for call in thinker.calls] == [(8, 4)] * 5
+    assert found.accuracy.value == 0.7, "each completion is that of its own question"
+    thinker.calls.clear()
+    evaluate(thinker, **{**options, "limit": 3}, samples=4, batch_size=8, control="shuffled")
+    # the last question alone gets a companion, whose answers are not counted
+    assert [(call["rows"], call["num_return_sequences"]) for call in thinker.calls] == [(8, 4)] * 2
+
+
+def test_memory_that_cuts_samples_apart(scripted: Any, options: dict[str, Any]) -> None:
+    scripted.most_rows = 4
+    found = evaluate(scripted, **{**options, "limit": 4}, samples=3, batch_size=12)
+    assert found.accuracy.n == 4
+    asked = [(call["rows"], call.get("num_return_sequences", 1)) for call in scripted.calls]
+    # 12 and 6 do not fit; then rows in threes
+    assert asked == [(12, 3), (6, 3), (3, 3), (3, 3), (3, 3), (3, 3)]
+    scripted.calls.clear()
+    scripted.most_rows = 5
+    evaluate(scripted, **{**options, "limit": 4}, samples=4, batch_size=10)
+    asked = [(call["rows"], call.get("num_return_sequences", 1)) for call in scripted.calls]
+    assert asked == [(8, 4), (4, 4), (4, 4), (4, 4), (4, 4)]
+    scripted.calls.clear()
+    scripted.most_rows = 8
+    evaluate(scripted, **{**options, "limit": 4}, samples=3, batch_size=9)
+    asked = [(call["rows"], call.get("num_return_sequences", 1)) for call in scripted.calls]
+    # 9 does not fit; of the four rows that do, three are samples of one question and one of the next
+    assert asked == [(9, 3), (3, 3), (1, 1), (4, 2), (1, 1), (3, 3)]
+
+
+def test_sequences_that_are_no_samples_are_asked_for_one_by_one(
+    scripted: Any, options: dict[str, Any]
+) -> None:
+    for extra in ({"num_beams": 2}, {"do_sample": False}):
+        scripted.calls.clear()
+        evaluate(scripted, **options, samples=2, batch_size=20, **extra)
+        assert [call["rows"] for call in scripted.calls] == [10, 10]
+        assert not any("num_return_sequences" in call for call in scripted.calls)
 
 
 def test_in_use_and_resume(scripted: Any, options: dict[str, Any], tmp_path: Path) -> None:
