@@ -32,6 +32,7 @@ from benchmarks import (
     generate,
     grading,
     memory,
+    samples,
     train_step,
 )
 from benchmarks.findings import Findings, findings_markdown
@@ -43,6 +44,7 @@ from latentthought.errors import ConfigError, LatentThoughtError
 BENCHMARKS: dict[str, Callable[[Settings], Report | Findings]] = {
     "train_step": train_step.run,
     "generate": generate.run,
+    "samples": samples.run,
     "grading": grading.run,
     "cache": cache.run,
     "divergence": divergence.run,

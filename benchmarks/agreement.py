@@ -98,10 +98,11 @@ def require_same_tokens(name: str, tokens: Tensor, reference: Tensor, gaps: Tens
 
 @dataclass
 class Work:
-    """Passes through a model, and positions of one row over all passes."""
+    """Passes through a model, positions of one row over all passes, and those of all rows together."""
 
     passes: int = 0
     positions: int = 0
+    all_positions: int = 0
 
 
 @contextmanager
@@ -115,6 +116,7 @@ def counted(inner: nn.Module) -> Iterator[Work]:
             given = keywords["input_ids"] if keywords.get("input_ids") is not None else arguments[0]
         work.passes += 1
         work.positions += given.shape[1]
+        work.all_positions += given.shape[0] * given.shape[1]
 
     handle = inner.register_forward_pre_hook(count, with_kwargs=True)
     try:

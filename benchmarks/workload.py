@@ -27,7 +27,10 @@ MODELS = {"small": (12, 12, 768), "medium": (24, 16, 1024), "large": (36, 20, 12
 
 @dataclass(frozen=True)
 class Sizes:
-    """Model and batch. `sequence` = prompt + thoughts + the text after them, of which all but the first token is labelled."""
+    """Model and batch. `sequence` = prompt + thoughts + the text after them, of which all but the first token is labelled.
+
+    `samples`, `long_prompt` and `long_new_tokens`: where many answers to one question are drawn.
+    """
 
     layers: int = 12
     heads: int = 12
@@ -40,6 +43,9 @@ class Sizes:
     generated_batch: int = 32
     prompt: int = 60
     new_tokens: int = 64
+    samples: int = 16
+    long_prompt: int = 512
+    long_new_tokens: int = 32
     padded: bool = False
 
     @property
@@ -69,6 +75,9 @@ class Sizes:
             generated_batch=4,
             prompt=12,
             new_tokens=8,
+            samples=4,
+            long_prompt=40,
+            long_new_tokens=8,
         )
 
 
@@ -133,6 +142,12 @@ def make_prompts(sizes: Sizes, device: torch.device, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     shape = (sizes.generated_batch, sizes.prompt)
     return torch.randint(sizes.vocabulary - RESERVED, shape, generator=generator).to(device)
+
+
+def make_prompt(sizes: Sizes, device: torch.device, seed: int) -> Tensor:
+    """(1, long_prompt) random ids."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(sizes.vocabulary - RESERVED, (1, sizes.long_prompt), generator=generator).to(device)
 
 
 def make_batch(sizes: Sizes, device: torch.device, seed: int) -> Batch:

@@ -55,7 +55,7 @@ def test_disagreement_is_exit_code_1(monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["training"], "no benchmark 'training'; there are: train_step, generate, grading"),
+        (["training"], "no benchmark 'training'; there are: train_step, generate, samples, grading"),
         (["--quick", "--write-docs"], "--write-docs: not with --quick"),
         (["--quick", "--teacher", "medium"], "--model, --teacher: not with --quick"),
         (["--rounds", "0"], "--rounds: must be 1 or more, got 0"),
