@@ -1,4 +1,4 @@
-"""`python -m benchmarks [NAME ...]`: compare, check, print one Markdown table.
+"""`python -m benchmarks [NAME ...]`: compare, check, print the tables, and one of all figures that were promised.
 
 Exit codes: 0; 1 when two sides that should agree do not; 2 for wrong usage. A missed target is printed, not an error.
 """
@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import sys
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -23,6 +24,7 @@ os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 import torch
 
 from benchmarks import (
+    activations,
     cache,
     cross_entropy,
     distillation,
@@ -33,11 +35,14 @@ from benchmarks import (
     grading,
     memory,
     samples,
+    soft_mix,
     train_step,
 )
+from benchmarks.agreement import Disagreement
 from benchmarks.findings import Findings, findings_markdown
 from benchmarks.report import ROOT, Report, as_json, as_markdown, circumstances, write_block
 from benchmarks.settings import Settings
+from benchmarks.summary import as_entries, summary_markdown
 from benchmarks.workload import MODELS, Sizes
 from latentthought.errors import ConfigError, LatentThoughtError
 
@@ -45,6 +50,8 @@ BENCHMARKS: dict[str, Callable[[Settings], Report | Findings]] = {
     "train_step": train_step.run,
     "generate": generate.run,
     "samples": samples.run,
+    "soft_mix": soft_mix.run,
+    "activations": activations.run,
     "grading": grading.run,
     "cache": cache.run,
     "divergence": divergence.run,
@@ -68,11 +75,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = settings_of(chosen)
         where = circumstances(command_of(arguments), settings)
-        reports = [BENCHMARKS[name](settings) for name in chosen.names or BENCHMARKS]
+        reports, seconds = run_all(chosen.names or list(BENCHMARKS), settings)
         blocks = blocks_of(where, reports, settings.device.type)
-        print("\n".join(blocks.values()))
+        summary = summary_markdown(where, reports)
+        print("\n".join([*blocks.values(), summary]))
+        if not chosen.names:
+            blocks = {summary_block(settings.device.type): summary} | blocks
         if chosen.output:
-            chosen.output.write_text(json.dumps(as_json(where, reports), indent=2) + "\n", encoding="utf-8")
+            entries = {"seconds": seconds, "summary": as_entries(reports, settings.quick)}
+            chosen.output.write_text(
+                json.dumps(as_json(where, reports) | entries, indent=2) + "\n", encoding="utf-8"
+            )
         if chosen.write_docs:
             for name, block in blocks.items():
                 write_block(DOCUMENT, name, block)
@@ -82,10 +95,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def run_all(names: Sequence[str], settings: Settings) -> tuple[list[Report | Findings], dict[str, float]]:
+    """Run some benchmarks; returns what they found, and how many seconds each took. Disagreement names the benchmark."""
+    reports, seconds = [], {}
+    for number, name in enumerate(names, start=1):
+        settings.progress(f"{name} ({number} of {len(names)})")
+        start = time.perf_counter()
+        try:
+            reports.append(BENCHMARKS[name](settings))
+        except Disagreement as error:
+            raise Disagreement(f"{name}: sides that must agree do not: {error}") from error
+        seconds[name] = time.perf_counter() - start
+        settings.progress(f"{name} took {seconds[name]:,.0f} s")
+    return reports, seconds
+
+
+def summary_block(device: str) -> str:
+    """Name of the marked block of the document that holds all figures that were promised."""
+    return "benchmarks summary" if device == "cpu" else f"benchmarks summary {device}"
+
+
 def blocks_of(where: dict[str, Any], reports: Sequence[Report | Findings], device: str) -> dict[str, str]:
     """Name of a marked block of the document -> what it says."""
     shared = [report for report in reports if isinstance(report, Report) and report.name in IN_ONE_TABLE]
-    blocks = {f"benchmarks {device}": as_markdown(where, shared)} if shared else {}
+    # a model of a billion weights has promises, and a table, of its own
+    model = " 1b" if where["model"] == "1b" else ""
+    blocks = {f"benchmarks {device}{model}": as_markdown(where, shared)} if shared else {}
     for report in reports:
         if report.name in IN_ONE_TABLE:
             continue
@@ -117,7 +152,9 @@ def parser() -> argparse.ArgumentParser:
         choices=DTYPES,
         help="for the timed runs; values are compared in float32",
     )
-    made.add_argument("--model", choices=MODELS, help="sizes of GPT-2 (small); fp8: of a Llama")
+    made.add_argument(
+        "--model", choices=MODELS, help="sizes of GPT-2 (small); fp8: of a Llama; 1b is for a GPU"
+    )
     made.add_argument("--teacher", choices=MODELS, help="distillation: the teacher's sizes (the student's)")
     made.add_argument("--batch", type=int, metavar="N", help="rows of a training step (4)")
     made.add_argument("--thoughts", type=int, metavar="N", help="thoughts of a row (6)")
@@ -176,6 +213,7 @@ def settings_of(chosen: argparse.Namespace) -> Settings:
         threads=chosen.threads,
         quick=chosen.quick,
         rounds=chosen.rounds or (2 if chosen.quick else None),
+        model=chosen.model or "small",
         teacher=chosen.teacher,
         coconut=chosen.coconut,
         accepted=chosen.accepted,

@@ -48,16 +48,18 @@ def step_of(loss_of: Callable[[], Tensor], model: nn.Module) -> Step:
     return Step(float(loss.detach()), gradients)
 
 
-def require_same_step(name: str, step: Step, reference: Step, tolerance: float = TOLERANCE) -> Difference:
-    """Compare a side's step with the reference's; Disagreement beyond `tolerance`, naming side and parameter."""
+def require_same_step(
+    name: str, step: Step, reference: Step, tolerance: float = TOLERANCE, against: str = "reference"
+) -> Difference:
+    """Compare a side's step with another's; Disagreement beyond `tolerance`, naming both sides and the parameter."""
     loss = abs(step.loss - reference.loss) / abs(reference.loss)
     if not loss <= tolerance:  # also catches a NaN
         raise Disagreement(
-            f"{name}: loss {step.loss:.8f}, reference {reference.loss:.8f} (tolerance {tolerance:g})"
+            f"{name}: loss {step.loss:.8f}, {against} {reference.loss:.8f} (tolerance {tolerance:g})"
         )
     if step.gradients.keys() != reference.gradients.keys():
         odd = sorted(step.gradients.keys() ^ reference.gradients.keys())
-        raise Disagreement(f"{name}: only one side has a gradient for {', '.join(odd[:5])}")
+        raise Disagreement(f"{name}, {against}: only one side has a gradient for {', '.join(odd[:5])}")
     # a gradient that is zero but for rounding has no meaningful relative difference
     smallest = 1e-6 * max(float(gradient.abs().max()) for gradient in reference.gradients.values())
     worst, where = 0.0, ""
@@ -68,7 +70,7 @@ def require_same_step(name: str, step: Step, reference: Step, tolerance: float =
             worst, where = difference, parameter
     if not worst <= tolerance:
         raise Disagreement(
-            f"{name}: the gradient of {where} differs by {worst:.2e} (tolerance {tolerance:g})"
+            f"{name}: the gradient of {where} differs by {worst:.2e} from {against} (tolerance {tolerance:g})"
         )
     return Difference(loss, worst)
 
@@ -129,3 +131,9 @@ def require_same_work(name: str, work: Work, floor: Work) -> None:
     """The floor has to run as many positions as the side it is the floor of."""
     if work.positions != floor.positions:
         raise Disagreement(f"{name} runs {work.positions} positions a row, the floor {floor.positions}")
+
+
+def require_same_passes(name: str, work: Work, floor: Work) -> None:
+    """And in as many passes, where each of them waits for the one before it."""
+    if work.passes != floor.passes:
+        raise Disagreement(f"{name} makes {work.passes} passes, the floor {floor.passes}")

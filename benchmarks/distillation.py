@@ -80,7 +80,7 @@ class ProjectorAlone:
 
     def run(self) -> None:
         for _ in range(REPEATS):
-            with mixed(self.settings):
+            with self.settings.mixed():
                 projected = self.projectors(self.states)
             projected.backward(self.gradient.to(projected.dtype))
             self.optimizer.step()
@@ -124,7 +124,7 @@ def sides_of(work: Work) -> tuple[list[Side], list[Side]]:
 
     @torch.no_grad()
     def second_pass() -> None:
-        with mixed(settings):
+        with settings.mixed():
             read(work.student, work.reading)
 
     whole = {**{name: steps.run for name, steps in work.steps.items()}, FORWARD: student_then_teacher}
@@ -146,11 +146,6 @@ def sides_of(work: Work) -> tuple[list[Side], list[Side]]:
     parts += [Side(name, "", batches.next_batch) for name, batches in work.batches.items()]
     parts += [Side(TEACHER, "", teacher_forward), Side(SECOND, "", second_pass)]
     return steps, parts
-
-
-def mixed(settings: Settings) -> torch.autocast:
-    """The student's mixed precision, where there is one."""
-    return torch.autocast(settings.device.type, settings.dtype, enabled=settings.dtype != torch.float32)
 
 
 # --------------------------------------------------------------------------------------------------------- agreement

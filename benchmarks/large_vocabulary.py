@@ -17,7 +17,6 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import psutil
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -26,7 +25,7 @@ from benchmarks.agreement import Step, require_same_step
 from benchmarks.findings import Findings, Table
 from benchmarks.report import Target
 from benchmarks.settings import Settings
-from benchmarks.timing import Side, Timing, measure, peak_bytes
+from benchmarks.timing import Side, Timing, measure, peak_bytes, shortage
 
 ROUNDS = 3
 TOLERANCE = 1e-5
@@ -122,8 +121,8 @@ class Contest:
         case = Case(positions=96, words=3000, width=32) if settings.quick else Case()
         case = replace(case, seed=settings.seed)
         title = f"{self.title}, {case.positions:,} positions, {case.words:,} words, width {case.width}"
-        if shortage := _shortage(case, settings.device):
-            return Findings(self.name, title, [], skipped={self.name: shortage})
+        if why := _shortage(case, settings.device):
+            return Findings(self.name, title, [], skipped={self.name: why})
         tables, targets, data = [], [], {"case": asdict(case)}
         for trained, head in ((True, "head trained"), (False, "head frozen")):
             chosen = replace(case, trained=trained)
@@ -239,13 +238,8 @@ def _status(field: str) -> int:
 
 def _shortage(case: Case, device: torch.device) -> str:
     """Why the plain form can't be run here, or nothing."""
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
-    needed = ROOM * case.logits_bytes
-    return (
-        ""
-        if free >= needed
-        else f"the plain form needs {needed / 2**30:.0f} GiB of free memory, there are {free / 2**30:.0f}"
-    )
+    why = shortage(ROOM * case.logits_bytes, device)
+    return why and f"the plain form {why}"
 
 
 def _table(head: str, found: dict[str, Measured], agreement: dict[str, str]) -> Table:

@@ -14,6 +14,7 @@ import torch
 from benchmarks.findings import Findings, Table
 from benchmarks.report import Target
 from benchmarks.settings import Settings
+from benchmarks.timing import peak_bytes
 from benchmarks.workload import Sizes, make_base, make_model
 from latentthought.model.modeling import LatentThoughtForCausalLM
 from latentthought.training.hollow_step import StepShape, scored_passes, step_memory
@@ -79,34 +80,12 @@ def measured(settings: Settings, shape: StepShape, recomputing: bool, bf16: bool
     passes()
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-        torch.cuda.reset_peak_memory_stats(device)
-        passes()
-        optimizer.step()
-        torch.cuda.synchronize(device)
-        return torch.cuda.max_memory_allocated(device)
+    # the optimizer's own step takes nothing more on either device: its fused form works in place
     standing = sum(p.numel() * p.element_size() for p in model.parameters())
     standing += sum(
         s.numel() * s.element_size() for state in optimizer.state.values() for s in state.values()
     )
-    return standing + _profiled(passes)
-
-
-def _profiled(work) -> int:
-    """The most bytes that the CPU's allocator has given out during some work."""
-    from torch.profiler import ProfilerActivity, profile
-
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
-        work()
-    events = seen.profiler.kineto_results.events()
-    now = highest = 0
-    for _, change in sorted(
-        (event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]"
-    ):
-        now += change
-        highest = max(highest, now)
-    return highest
+    return standing + peak_bytes(passes, device)
 
 
 def forecast(settings: Settings, shape: StepShape, recomputing: bool, bf16: bool) -> int:

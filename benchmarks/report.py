@@ -59,8 +59,8 @@ class Row:
         unit: str,
         units: int,
     ) -> list[Row]:
-        """Rows in the order of `sides`; `units` is what one run of a side produces. Ratios refer to the one side of role "floor",
-        or to the one a side names."""
+        """Rows in the order of `sides`; `units` is what one run of a side produces, unless it says otherwise. Ratios refer to the
+        one side of role "floor", or to the one a side names."""
         (floor,) = (side.name for side in sides if side.role == "floor")
         return [
             cls(
@@ -70,49 +70,58 @@ class Row:
                 timing.median,
                 timing.spread,
                 timing.ratio(timings[side.over or floor]),
-                units / timing.median,
-                unit,
+                yields / timing.median,
+                name,
                 timing.peak_bytes,
                 agreement[side.name],
                 side.note,
             )
             for side in sides
-            for timing in (timings[side.name],)
+            for timing, (yields, name) in ((timings[side.name], side.units or (units, unit)),)
         ]
 
 
 @dataclass(frozen=True)
 class Target:
-    """A figure that was promised. `sense` is "<=" or ">="."""
+    """A figure that was promised. `sense` is "<=" or ">="; a `value` of None was not measured, and `why` says why not."""
 
     side: str
     what: str
-    value: float
+    value: float | None
     sense: str
     limit: float
+    why: str = ""
 
     @classmethod
-    def at_most(cls, side: str, what: str, value: float, limit: float) -> Target:
-        return cls(side, what, value, "<=", limit)
+    def at_most(cls, side: str, what: str, value: float | None, limit: float, why: str = "") -> Target:
+        return cls(side, what, value, "<=", limit, why)
 
     @classmethod
-    def at_least(cls, side: str, what: str, value: float, limit: float) -> Target:
-        return cls(side, what, value, ">=", limit)
+    def at_least(cls, side: str, what: str, value: float | None, limit: float, why: str = "") -> Target:
+        return cls(side, what, value, ">=", limit, why)
 
     @property
-    def met(self) -> bool:
+    def met(self) -> bool | None:
+        if self.value is None:
+            return None
         return self.value <= self.limit if self.sense == "<=" else self.value >= self.limit
 
+    @property
+    def wanted(self) -> str:
+        return f"{'at most' if self.sense == '<=' else 'at least'} {self.limit:g}"
+
+    @property
+    def verdict(self) -> str:
+        return {True: "met", False: "MISSED", None: f"skipped: {self.why}"}[self.met]
+
     def __str__(self) -> str:
-        wanted = f"{'at most' if self.sense == '<=' else 'at least'} {self.limit:g}"
-        return (
-            f"{self.side}: {self.what} {self.value:.3f}, wanted {wanted}: {'met' if self.met else 'MISSED'}"
-        )
+        measured = "" if self.value is None else f" {self.value:.3f}"
+        return f"{self.side}: {self.what}{measured}, wanted {self.wanted}: {self.verdict}"
 
 
 @dataclass(frozen=True)
 class Report:
-    """One benchmark."""
+    """One benchmark. Without `rows` where it could not run at all, and `skipped` says why."""
 
     name: str
     title: str
@@ -120,6 +129,11 @@ class Report:
     rows: list[Row]
     skipped: dict[str, str] = field(default_factory=dict)
     targets: list[Target] = field(default_factory=list)
+
+    @property
+    def floor_row(self) -> Row | None:
+        """The side that all others are divided by."""
+        return next((row for row in self.rows if row.role == "floor"), None)
 
 
 def circumstances(command: str, settings: Settings) -> dict[str, Any]:
@@ -132,6 +146,7 @@ def circumstances(command: str, settings: Settings) -> dict[str, Any]:
         "machine": _machine(settings.device),
         "threads": settings.threads,
         "dtype": str(settings.dtype).removeprefix("torch."),
+        "model": settings.model,
         "sizes": dataclasses.asdict(settings.sizes),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
@@ -195,14 +210,21 @@ def as_markdown(where: Mapping[str, Any], reports: Sequence[Report]) -> str:
         ]
     lines.append("")
     for report in reports:
-        (seconds,) = (row.median for row in report.rows if row.role == "floor")
+        if (floor := report.floor_row) is None:
+            continue
+        seconds = floor.median
         operations, moved = report.floor.operations / 1e9, report.floor.bytes / 1e9
         lines.append(
             f"- {report.name}: {report.title}. Floor: {operations:,.1f} GFLOP, {moved:,.2f} GB; "
             f"its side ran at {operations / seconds:,.1f} GFLOP/s and {moved / seconds:,.2f} GB/s."
         )
-        if not where["quick"]:
-            lines += [f"  - {target}" for target in report.targets]
+        if where["quick"]:
+            continue
+        if floor.spread > SPREAD:
+            lines.append(
+                f"  - **The floor itself varied by ±{floor.spread:.0%} from round to round: ratios are not to be relied on.**"
+            )
+        lines += [f"  - {target}" for target in report.targets]
     return "\n".join(lines) + "\n"
 
 

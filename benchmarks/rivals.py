@@ -4,7 +4,10 @@
 `naive_loss`       what the published program does (arXiv 2412.06769), in our own words: n + 1 forwards, all input embeddings
                    split into single vectors and stacked again for each thought, cache sliced anew, head on every position,
                    thought positions read off the ids on the host.
-`cached_loss`      a plain loop by someone who knows the library: one growing cache, but the head on every position.
+`cached_loss`      a plain loop by someone who knows the library: one growing cache, but the head on every position unless told to
+                   score labelled ones only. With `apart` as CODI's program does (arXiv 2502.21074): each thought in a pass
+                   of its own, the last one too, and a projection between state and thought.
+`two_pass_loss`    soft mixing as one would write it: a pass over the words without gradient, and one over the blends.
 `naive_tokens`     its decoding: one row at a time, the whole prefix again for every token.
 """
 
@@ -26,6 +29,12 @@ from latentthought.errors import MissingFileError
 from latentthought.model.cache import rebuild_cache
 
 Pairs = list[tuple[Tensor, Tensor]]
+NAIVE, PUBLISHED = "naive loop, as published", "published Coconut program"
+
+
+def unchanged(state: Tensor) -> Tensor:
+    """The state itself becomes the thought."""
+    return state
 
 
 def text_loss(base: PreTrainedModel, batch: Batch) -> Tensor:
@@ -33,9 +42,7 @@ def text_loss(base: PreTrainedModel, batch: Batch) -> Tensor:
     hidden_BTD = base.base_model(
         batch.input_ids, attention_mask=batch.attention_mask, position_ids=batch.position_ids, use_cache=False
     ).last_hidden_state
-    targets = batch.labels[:, 1:]
-    scored = targets != -100
-    return F.cross_entropy(base.get_output_embeddings()(hidden_BTD[:, :-1][scored]), targets[scored])
+    return _loss_on_labels(base, hidden_BTD, batch.labels)
 
 
 def plain_text_loss(base: PreTrainedModel, batch: Batch) -> Tensor:
@@ -50,7 +57,7 @@ def plain_text_loss(base: PreTrainedModel, batch: Batch) -> Tensor:
 
 
 def recomputed_loss(
-    base: PreTrainedModel, batch: Batch, feed: Callable[[Tensor], Tensor] = lambda state: state
+    base: PreTrainedModel, batch: Batch, feed: Callable[[Tensor], Tensor] = unchanged
 ) -> Tensor:
     """The definition: thought t is the state at t - 1, found by running the whole row again for each thought.
 
@@ -72,14 +79,28 @@ def recomputed_loss(
     return _loss_everywhere(base.get_output_embeddings()(run()), batch.labels)
 
 
-def cached_loss(base: PreTrainedModel, batch: Batch) -> Tensor:
-    """One growing cache, a pass a thought, logits of every pass kept."""
+def cached_loss(
+    base: PreTrainedModel,
+    batch: Batch,
+    project: Callable[[Tensor], Tensor] = unchanged,
+    apart: bool = False,
+    everywhere: bool = True,
+) -> Tensor:
+    """One growing cache, a pass a thought, logits of every pass kept.
+
+    Args:
+        project: what makes a thought of a state.
+        apart: the last thought, too, has a pass of its own.
+        everywhere: the head on every position, pass by pass; else once, on the labelled ones.
+    """
     inputs_BTD = base.get_input_embeddings()(batch.input_ids)
-    cache, logits = DynamicCache(config=base.config), []
-    columns = inputs_BTD[:, : batch.start]
-    begin = 0
-    for end in (*range(batch.start, batch.stop), inputs_BTD.shape[1]):
-        output = base(
+    model = base if everywhere else base.base_model
+    cache, parts, begin, state_BtD = DynamicCache(config=base.config), [], 0, inputs_BTD
+    for end in (*range(batch.start, batch.stop + apart), inputs_BTD.shape[1]):
+        columns = inputs_BTD[:, begin:end]
+        if batch.start <= begin < batch.stop:
+            columns = torch.cat([project(state_BtD[:, -1:]), columns[:, 1:]], dim=1)
+        output = model(
             inputs_embeds=columns,
             attention_mask=batch.attention_mask[:, :end],
             position_ids=batch.position_ids[:, begin:end],
@@ -87,12 +108,34 @@ def cached_loss(base: PreTrainedModel, batch: Batch) -> Tensor:
             use_cache=True,
             output_hidden_states=True,
         )
-        logits.append(output.logits)
-        thought_B1D = output.hidden_states[-1][:, -1:]
-        last = end == batch.stop - 1
-        columns = torch.cat([thought_B1D, inputs_BTD[:, end + 1 :]], dim=1) if last else thought_B1D
+        state_BtD = output.hidden_states[-1]
+        parts.append(output.logits if everywhere else state_BtD)
         begin = end
-    return _loss_everywhere(torch.cat(logits, dim=1), batch.labels)
+    joined = torch.cat(parts, dim=1)
+    return (
+        _loss_everywhere(joined, batch.labels) if everywhere else _loss_on_labels(base, joined, batch.labels)
+    )
+
+
+def two_pass_loss(
+    base: PreTrainedModel, batch: Batch, ratio: float, scale: Callable[[Tensor], Tensor] = unchanged
+) -> Tensor:
+    """x_t = (1 - m) E_t + m scale(h_{t-1}) at the mixed columns, h from a pass over the words, without gradient."""
+
+    def run(inputs_BTD: Tensor) -> Tensor:
+        return base.base_model(
+            inputs_embeds=inputs_BTD,
+            attention_mask=batch.attention_mask,
+            position_ids=batch.position_ids,
+            use_cache=False,
+        ).last_hidden_state
+
+    words_BTD = base.get_input_embeddings()(batch.input_ids)
+    with torch.no_grad():
+        states_BSD = scale(run(words_BTD)[:, batch.start - 1 : batch.stop - 1])
+    mixed_BSD = (1 - ratio) * words_BTD[:, batch.start : batch.stop] + ratio * states_BSD
+    inputs_BTD = torch.cat([words_BTD[:, : batch.start], mixed_BSD, words_BTD[:, batch.stop :]], dim=1)
+    return _loss_on_labels(base, run(inputs_BTD), batch.labels)
 
 
 def naive_loss(base: PreTrainedModel, batch: Batch, thought_id: int) -> Tensor:
@@ -240,3 +283,9 @@ def _import_file(path: Path) -> Any:
 
 def _loss_everywhere(logits_BTV: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(logits_BTV[:, :-1].reshape(-1, logits_BTV.shape[-1]), labels[:, 1:].reshape(-1))
+
+
+def _loss_on_labels(base: PreTrainedModel, hidden_BTD: Tensor, labels: Tensor) -> Tensor:
+    targets = labels[:, 1:]
+    scored = targets != -100
+    return F.cross_entropy(base.get_output_embeddings()(hidden_BTD[:, :-1][scored]), targets[scored])

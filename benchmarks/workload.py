@@ -14,6 +14,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from latentthought.model.configuration import ThoughtConfig
 from latentthought.model.modeling import LatentThoughtForCausalLM
+from latentthought.thoughts.scale import ScaleKind
 
 # ids at the top of the vocabulary that no prompt or answer contains
 RESERVED = 3
@@ -21,8 +22,14 @@ RESERVED = 3
 # agree on. With blocks this much stronger nearly every token differs from the last and depends on the thoughts. Gradients
 # through them are chaotic, so training takes the plain initialisation.
 LIVELY = 4.0
-# layers, heads and width of the published GPT-2 models
-MODELS = {"small": (12, 12, 768), "medium": (24, 16, 1024), "large": (36, 20, 1280), "xl": (48, 25, 1600)}
+# layers, heads and width of the published GPT-2 models, and of one with 1.0 billion weights in its blocks
+MODELS = {
+    "small": (12, 12, 768),
+    "medium": (24, 16, 1024),
+    "large": (36, 20, 1280),
+    "1b": (20, 16, 2048),
+    "xl": (48, 25, 1600),
+}
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,7 @@ class Sizes:
     """Model and batch. `sequence` = prompt + thoughts + the text after them, of which all but the first token is labelled.
 
     `samples`, `long_prompt` and `long_new_tokens`: where many answers to one question are drawn.
+    `mixed`: the thoughts are reasoning in words, blended with states; they are labelled too, and so is all that follows.
     """
 
     layers: int = 12
@@ -47,6 +55,7 @@ class Sizes:
     long_prompt: int = 512
     long_new_tokens: int = 32
     padded: bool = False
+    mixed: bool = False
 
     @property
     def parameters(self) -> int:
@@ -57,6 +66,19 @@ class Sizes:
     def first_thought(self) -> int:
         """Column of the first thought."""
         return self.sequence - self.labelled - 1 - self.thoughts
+
+    @property
+    def scored(self) -> int:
+        """Labelled positions of a row."""
+        return self.sequence - self.first_thought if self.mixed else self.labelled
+
+    @property
+    def training_bytes(self) -> int:
+        """Roughly what comparing and timing training steps takes: weights, gradients, moments and copies of gradients, and the
+        activations of a step with logits everywhere."""
+        weights = self.parameters + self.vocabulary * self.width
+        positions = self.batch * self.sequence
+        return 32 * weights + positions * (160 * self.layers * self.width + 16 * self.vocabulary)
 
     def of(self, model: str) -> Sizes:
         """The same batch for another model of `MODELS`."""
@@ -125,10 +147,10 @@ def make_base(sizes: Sizes, device: torch.device, seed: int, strength: float = 1
     return base.to(device)
 
 
-def make_model(base: GPT2LMHeadModel) -> LatentThoughtForCausalLM:
+def make_model(base: GPT2LMHeadModel, scale: ScaleKind = "none") -> LatentThoughtForCausalLM:
     """Our model around `base`, sharing its weights; raw states are fed back, as Coconut does, so that all sides agree."""
     return LatentThoughtForCausalLM.from_base(
-        base, ThoughtConfig(scale="none", start_token=None, end_token=None)
+        base, ThoughtConfig(scale=scale, start_token=None, end_token=None)
     )
 
 
@@ -156,13 +178,14 @@ def make_batch(sizes: Sizes, device: torch.device, seed: int) -> Batch:
     shape = (sizes.batch, sizes.sequence)
     ids = torch.randint(sizes.vocabulary - RESERVED, shape, generator=generator)
     start, stop = sizes.first_thought, sizes.first_thought + sizes.thoughts
-    ids[:, start:stop] = placeholder(sizes)
+    if not sizes.mixed:
+        ids[:, start:stop] = placeholder(sizes)
     mask = torch.ones_like(ids)
     if sizes.padded:
         for row in range(sizes.batch):
             padding = min(row, start - 1)
             ids[row, :padding], mask[row, :padding] = sizes.vocabulary - 1, 0
     labels = torch.full_like(ids, -100)
-    labels[:, -sizes.labelled :] = ids[:, -sizes.labelled :]
+    labels[:, -sizes.scored :] = ids[:, -sizes.scored :]
     positions = (mask.cumsum(-1) - 1).clamp_min(0)
     return Batch(*(tensor.to(device) for tensor in (ids, mask, labels, positions)), start, stop)

@@ -35,6 +35,8 @@ def sides(scene):
         "floor": ("floor", partial(rivals.text_loss, base, batch), ""),
         "ours": ("ours", partial(train_step.our_loss, model, batch, feedback="sequential"), ""),
         "cached": ("rival", partial(rivals.cached_loss, base, batch), ""),
+        "codi": ("rival", partial(rivals.cached_loss, base, batch, apart=True), ""),
+        "labels": ("rival", partial(rivals.cached_loss, base, batch, everywhere=False), ""),
         "naive": ("rival", partial(rivals.naive_loss, base, batch, workload.placeholder(sizes)), ""),
         "text": ("text", partial(rivals.plain_text_loss, base, batch), ""),
         "jacobi": (
@@ -49,7 +51,7 @@ def test_all_sides_agree(scene):
     _, base, model, batch = scene
     found = train_step.check(base, model, batch, sides(scene))
     assert found["jacobi"] == "differs by design"
-    assert all(found[name].startswith("same: loss") for name in ("floor", "ours", "cached", "naive", "text"))
+    assert all(line.startswith("same: loss") for name, line in found.items() if name != "jacobi")
 
 
 def wrong_losses(scene):
@@ -66,6 +68,12 @@ def wrong_losses(scene):
         ),
         "no gradient through the first thought": partial(
             train_step.our_loss, model, batch, backprop_thoughts=5
+        ),
+        "codi's loop with projected thoughts": partial(
+            rivals.cached_loss, base, batch, lambda state: 1.01 * state, apart=True
+        ),
+        "codi's loop without the last thought": partial(
+            rivals.cached_loss, base, replace(batch, stop=batch.stop - 1), apart=True
         ),
         "thoughts 1 % too large": partial(rivals.recomputed_loss, base, batch, lambda state: 1.01 * state),
         "another label": partial(
@@ -85,13 +93,26 @@ def test_a_side_that_computes_something_else_fails(scene, broken):
         )
 
 
+def test_codis_loop_with_its_projection(scene):
+    """An MLP between state and thought, as CODI has it, trained along: our model with `scale="mlp"` does the same."""
+    _, base, _, batch = scene
+    model = workload.make_model(base, scale="mlp")
+    model.measure_scale()
+    ours = step_of(partial(train_step.our_loss, model, batch), model)
+    loop = partial(rivals.cached_loss, base, batch, apart=True)
+    require_same_step("codi", step_of(partial(loop, project=model.scale), model), ours)
+    assert any(name.startswith("scale.projector") for name in ours.gradients)
+    with pytest.raises(Disagreement, match=r"^codi: loss .*, ours "):
+        require_same_step("codi", step_of(loop, model), ours, against="ours")
+
+
 def test_only_the_gradient_differs(scene):
     _, base, model, batch = scene
     exact = step_of(partial(rivals.recomputed_loss, base, batch), model)
     cut = step_of(wrong_losses(scene)["no gradient through thoughts"], model)
     assert cut.loss == exact.loss
-    with pytest.raises(Disagreement, match="the gradient of base"):
-        require_same_step("cut", cut, exact)
+    with pytest.raises(Disagreement, match=r"^cut: the gradient of base.* from a whole one "):
+        require_same_step("cut", cut, exact, against="a whole one")
 
 
 def test_a_loss_that_is_no_number_fails(scene):
@@ -155,6 +176,22 @@ def test_generation_with_other_thoughts_fails(decoding, monkeypatch):
     monkeypatch.setattr(generate, "our_tokens", of_other_prompts)
     with pytest.raises(Disagreement, match="row 0, new token 0"):
         generate.check(model, prompts, sizes, None)
+
+
+def test_steps_are_compared(decoding, monkeypatch):
+    sizes, model, prompts = decoding
+    found = generate.check_steps(model, prompts[:, :1], sizes.thoughts)
+    assert found[generate.DECODE] == "32 passes"
+    assert found[generate.THOUGHT].startswith("same: 32 passes, states")
+    honest = generate.our_states
+    with monkeypatch.context() as patch:
+        patch.setattr(generate, "our_states", lambda *given: 1.01 * honest(*given))
+        with pytest.raises(Disagreement, match=r"thought step: thought 0 is 1\.0e-02 off that of a loop"):
+            generate.check_steps(model, prompts[:, :1], sizes.thoughts)
+    with monkeypatch.context() as patch:
+        patch.setattr(generate, "our_states", lambda model, first, steps: honest(model, first, steps - 1))
+        with pytest.raises(Disagreement, match="thought step runs 31 positions a row, the floor 32"):
+            generate.check_steps(model, prompts[:, :1], sizes.thoughts)
 
 
 def test_near_ties_end_a_row_and_too_many_of_them_fail():

@@ -140,7 +140,7 @@ def test_blocks_of_the_document():
     reports = [
         distillation.Findings(name, "", [], []) for name in ("grading", "cache", "divergence", "distillation")
     ]
-    where = dict.fromkeys(("command", "date", "commit", "machine", "python", "disturbed"), "") | {
+    where = dict.fromkeys(("command", "date", "commit", "machine", "model", "python", "disturbed"), "") | {
         "quick": True
     }
     assert list(command.blocks_of(where, reports, "cpu")) == [f"benchmarks {r.name}" for r in reports]
