@@ -40,7 +40,7 @@ from latentthought.distillation.matching import TeacherFacts, spec_for
 from latentthought.distillation.teacher import Teacher, TeacherConfig
 from latentthought.objective.alignment import sites
 
-ROUNDS = 5
+ROUNDS = 3
 FLOOR, OURS, RIVAL = "forward only", "latentthought, bf16", "all hidden states by hand"
 RULES = ("reasoning", "answer")
 TEXT = Curriculum(method="text", each=StageSettings(steps=1))

@@ -43,7 +43,7 @@ CHECKED_ROWS = 2
 OURS, FLOOR = "latentthought generate", "base generate, thoughts as tokens"
 THOUGHT, DECODE = "thought step", "decode step of base generate"
 # passes of one position a row that one timing of a step is taken over
-STEPS = 32
+STEPS = 16
 STATE_TOLERANCE = 1e-3
 
 

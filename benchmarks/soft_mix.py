@@ -31,7 +31,7 @@ from benchmarks.workload import Batch, Sizes
 from latentthought.model.modeling import LatentThoughtForCausalLM
 from latentthought.thoughts.mixing import MixRatio
 
-ROUNDS = 5
+ROUNDS = 3
 RATIO = 0.5
 FLOOR, OURS, LOOP = "words alone, head on labels", "latentthought, single pass", "two passes written plainly"
 

@@ -38,7 +38,7 @@ from latentthought.training.engine import EngineConfig
 from latentthought.training.optimization import TrainingConfig
 from latentthought.training.trainer import LatentThoughtTrainer
 
-ROUNDS = 7
+ROUNDS = 4
 # steps that are taken and not timed: the comparison and the warm-up share the first, the last is run for its memory
 UNTIMED = 2
 # tokens of a step in words, as in GSM8K-Aug ("<<48/2=24>>")

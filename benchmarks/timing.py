@@ -38,7 +38,8 @@ class Side:
     role: "floor" (what all are divided by), "ours", "rival" (computes the same as ours), "text" (no thoughts), or
     "approximate" (thoughts by another method than the exact one).
     over: the side that its ratio refers to, when it is not the floor.
-    share: what part of the unit `run` does; 1/32 for one row of 32, 64 for 64 steps. Its times are divided by it.
+    share: what part of the unit `run` does; 1/32 for one row of 32, 64 for 64 steps. Its times are divided by it. A side that
+        does a part is slow: it is not warmed up, and its memory would be that of the part.
     units: what the unit yields, and its name, where that differs from the other sides'.
     """
 
@@ -176,12 +177,16 @@ def measure(
     for number in range(warmup + rounds):
         progress(f"round {number + 1} of {warmup + rounds}" + (" (warm-up)" if number < warmup else ""))
         for side in order.sample(list(sides), len(sides)):
+            if number < warmup and side.share < 1:
+                continue
             taken = seconds_of(side.run, device) / side.share
             if number >= warmup:
                 seconds[side.name].append(taken)
     peaks: dict[str, int | None] = dict.fromkeys(seconds)
     if memory:
         for side in sides:
+            if side.share < 1:
+                continue
             progress(f"memory of {side.name}")
             peaks[side.name] = peak_bytes(side.run, device)
     return {name: Timing(tuple(values), peaks[name]) for name, values in seconds.items()}

@@ -37,7 +37,7 @@ from benchmarks.workload import Batch, Sizes
 from latentthought.model.modeling import LatentThoughtForCausalLM
 
 Loss = Callable[[], Tensor]
-ROUNDS = 7
+ROUNDS = 5
 FLOOR, OURS = "no thoughts, head on labels", "latentthought, sequential"
 TUNING, JACOBI = "no thoughts, head everywhere", "latentthought, jacobi, 2 iterations"
 

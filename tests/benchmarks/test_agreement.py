@@ -181,8 +181,8 @@ def test_generation_with_other_thoughts_fails(decoding, monkeypatch):
 def test_steps_are_compared(decoding, monkeypatch):
     sizes, model, prompts = decoding
     found = generate.check_steps(model, prompts[:, :1], sizes.thoughts)
-    assert found[generate.DECODE] == "32 passes"
-    assert found[generate.THOUGHT].startswith("same: 32 passes, states")
+    assert found[generate.DECODE] == "16 passes"
+    assert found[generate.THOUGHT].startswith("same: 16 passes, states")
     honest = generate.our_states
     with monkeypatch.context() as patch:
         patch.setattr(generate, "our_states", lambda *given: 1.01 * honest(*given))
@@ -190,7 +190,7 @@ def test_steps_are_compared(decoding, monkeypatch):
             generate.check_steps(model, prompts[:, :1], sizes.thoughts)
     with monkeypatch.context() as patch:
         patch.setattr(generate, "our_states", lambda model, first, steps: honest(model, first, steps - 1))
-        with pytest.raises(Disagreement, match="thought step runs 31 positions a row, the floor 32"):
+        with pytest.raises(Disagreement, match="thought step runs 15 positions a row, the floor 16"):
             generate.check_steps(model, prompts[:, :1], sizes.thoughts)
 
 

@@ -90,6 +90,10 @@ def test_the_document_gets_it_when_all_were_run(stand_ins, monkeypatch, tmp_path
         "wanted": "at least 1.3",
         "verdict": "MISSED",
     }
+    # with what runs only when named, where nothing was named
+    assert (summary[-1]["benchmark"], summary[-1]["verdict"]) == (
+        ("first", "skipped: no room") if names else ("fp8", "skipped: runs only when named")
+    )
     assert command.summary_block("cuda") == "benchmarks summary cuda"
 
 
