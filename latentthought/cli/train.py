@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import argparse
 import os
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from latentthought.cli.folders import remove_bare
 from latentthought.cli.parser import Parser, UsageError
 from latentthought.cli.teachers import check_overrides
 from latentthought.errors import FolderInUseError, LatentThoughtError, Preempted
 from latentthought.resources import find_recipe
+
+if TYPE_CHECKING:
+    from latentthought.cli.profiling import StepTimes
 
 DESCRIPTION = (
     "Train by a recipe: a name (latentthought recipes) or a YAML file, with any of its keys changed on the command line.\n"
@@ -55,7 +59,9 @@ def add_arguments(parser: Parser) -> None:
         "--device-memory", metavar="GB", type=float, help="with --dry-run: say what fits a device of so much"
     )
     parser.add_argument(
-        "--profile", action="store_true", help="say at the end where a step's time went, by stage"
+        "--profile",
+        action="store_true",
+        help="say at the end, and in profile.json, where a step's time went by stage: prefix, thoughts, rest, head, backward, ...",
     )
 
 
@@ -69,6 +75,8 @@ def run(args: argparse.Namespace) -> int:
     if not args.dry_run and (args.processes or args.device_memory is not None):
         name = "--processes" if args.processes else "--device-memory"
         raise UsageError(f"{name} goes with --dry-run, which says what a run would take")
+    if args.dry_run and args.profile:
+        raise UsageError("--profile times the steps of a run, and --dry-run takes none: give one of them")
     if args.device_memory is not None and not 0 < args.device_memory < float("inf"):
         raise UsageError(f"--device-memory {args.device_memory:g}: gigabytes above 0, such as 80")
     from latentthought.cli.noise import quiet
@@ -117,26 +125,31 @@ def _train(recipe: Any, output: Path, args: argparse.Namespace) -> None:
     first = os.environ.get("RANK", "0") == "0"
     say = print if first else lambda text: None
     say(f"run folder  {output}")
-    times = None
+    times: StepTimes | None = None
+    listens: AbstractContextManager[None] = nullcontext()
     if args.profile:
         from latentthought.cli.profiling import StepTimes
+        from latentthought.model.spans import listening
 
-        times = StepTimes()
+        times = StepTimes(say)
+        listens = listening(times)
     scorer = scorer_for(recipe, args.smoke, say)
-    result = train(
-        recipe,
-        output,
-        resume=args.resume,
-        smoke=args.smoke,
-        scorer=scorer,
-        callbacks=(times,) if times else (),
-    )
+    with listens:
+        result = train(
+            recipe,
+            output,
+            resume=args.resume,
+            smoke=args.smoke,
+            scorer=scorer,
+            callbacks=(times,) if times else (),
+        )
     if not first:
         return
-    if times is not None:
+    if times is not None and times.timed:
         from latentthought.cli.console import console
 
         console().print(times.table())
+        times.write(output)
     shown = {
         "loss": result.loss,
         **{key: value for key, value in result.metrics.items() if key.endswith("_accuracy")},

@@ -28,6 +28,7 @@ from latentthought.model.backbone import Backbone, States
 from latentthought.model.cache import ReservedCache, fork_cache
 from latentthought.model.inputs import ThoughtInputs
 from latentthought.model.shared_products import SharedProducts
+from latentthought.model.spans import span
 from latentthought.thoughts.layout import Feedback as FeedbackKind
 from latentthought.thoughts.mixing import BlendRule, MixRatio, blend, columns
 from latentthought.thoughts.scale import ScaleMatcher
@@ -142,7 +143,10 @@ class FeedbackPasses:
         capture: Sequence[int] = (),
     ) -> States:
         mask, positions = inputs.attention_mask[:, :stop], inputs.position_ids[:, start:stop]
-        return self.backbone.run(embeddings, mask, positions, cache, capture=capture, products=self._products)
+        with span(inputs.part(start, stop)):
+            return self.backbone.run(
+                embeddings, mask, positions, cache, capture=capture, products=self._products
+            )
 
     def _prefix(self, inputs: ThoughtInputs) -> tuple[States, DynamicCache]:
         cache, stop = ReservedCache(inputs.embeddings.shape[1]), inputs.start
@@ -229,7 +233,10 @@ class FeedbackPasses:
     @torch.no_grad()
     def _text_states(self, inputs: ThoughtInputs, prefix: States, cache: DynamicCache) -> Tensor:
         start, total = inputs.start, inputs.embeddings.shape[1]
-        rest = self._pass(inputs, inputs.embeddings[:, start:], start, total, fork_cache(cache, detach=True))
+        with span("thoughts"):  # over the rest too, but for the thoughts' sake
+            rest = self._pass(
+                inputs, inputs.embeddings[:, start:], start, total, fork_cache(cache, detach=True)
+            )
         return torch.cat([prefix.fed.detach(), rest.fed], dim=1)
 
 

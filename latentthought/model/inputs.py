@@ -53,6 +53,13 @@ class ThoughtInputs:
             thought_columns=thought_columns,
         )
 
+    def part(self, start: int, stop: int) -> str:
+        """What a pass over columns [start, stop) is a part of, for `model.spans`: the last thought shares its pass with the rest,
+        and jacobi's first update its own with the prefix."""
+        if stop == self.embeddings.shape[1]:
+            return "rest"
+        return "thoughts" if start else "prefix"
+
     @property
     def start(self) -> int:
         """First thought column."""

@@ -27,6 +27,7 @@ from latentthought.model.plain import run_base
 from latentthought.model.recomputing import RecomputedPasses
 from latentthought.model.saving import ModelFiles
 from latentthought.model.scoring import kept_positions, next_token_loss
+from latentthought.model.spans import span
 from latentthought.thoughts.layout import Feedback as FeedbackKind
 from latentthought.thoughts.mixing import MixRatio
 from latentthought.thoughts.scale import ScaleMatcher, root_mean_square
@@ -214,7 +215,7 @@ class LatentThoughtForCausalLM(
         if reading is not None:
             # not through __call__: an engine's hooks on the wrapped model take one forward a step
             # where none of it is scored its states are targets alone, and keep nothing for a backward pass
-            with torch.set_grad_enabled(torch.is_grad_enabled() and "labels" in reading):
+            with span("chain"), torch.set_grad_enabled(torch.is_grad_enabled() and "labels" in reading):
                 result.reading = self.forward(**{"return_logits": False, **reading, "capture": layers})
         if thought_mask is not None and columns:
             inputs = ThoughtInputs.prepare(
@@ -239,9 +240,10 @@ class LatentThoughtForCausalLM(
             states, result.text_states = done.states, done.text_states
             result.report_thoughts(inputs, done, self.scale.target, exact=thought_columns is None)
         else:
-            states = self._text_pass(
-                input_ids, inputs_embeds, attention_mask, position_ids, past_key_values, layers
-            )
+            with span("rest"):
+                states = self._text_pass(
+                    input_ids, inputs_embeds, attention_mask, position_ids, past_key_values, layers
+                )
             result.text_states = states.fed.detach() if text_states else None
             if asked is not None:  # and nothing was fed back: the ratio is 0, or no row thinks
                 result.thoughts, result.thought_counts = states.fed[:, :0], asked.sum(1) * 0
@@ -249,14 +251,15 @@ class LatentThoughtForCausalLM(
             result.hidden, result.scaled = states.fed, self.scale(states.fed)
             result.embeddings = self._embeddings(input_ids, inputs_embeds)
         if labels is not None:
-            result.loss, result.predictions = next_token_loss(
-                self.backbone.head,
-                states.final,
-                labels,
-                self.backbone.vocabulary,
-                num_items_in_batch,
-                return_predictions,
-            )
+            with span("head"):
+                result.loss, result.predictions = next_token_loss(
+                    self.backbone.head,
+                    states.final,
+                    labels,
+                    self.backbone.vocabulary,
+                    num_items_in_batch,
+                    return_predictions,
+                )
         if return_logits or (return_logits is None and labels is None):
             result.logits = self.backbone.head(kept_positions(states.final, logits_to_keep))
         if layers:

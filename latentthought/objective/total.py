@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from latentthought.errors import ConfigError
+from latentthought.model.spans import span
 from latentthought.objective.comparison import Comparison, Depths, TeacherOutput
 from latentthought.objective.divergence import cached_divergence, kl_divergence
 from latentthought.objective.layers import AFTER_NORM
@@ -173,11 +174,14 @@ class Objective:
             if isinstance(term, CrossEntropyTerm):
                 value = output.loss if term.of == "row" else output.reading.loss
             elif isinstance(term, SpellingTerm):
-                value = spelling_loss(model, output, batch["spelling"][term.name], term.name) / count
+                with span("spelling"):
+                    value = spelling_loss(model, output, batch["spelling"][term.name], term.name) / count
             elif isinstance(term, DivergenceTerm):
-                value = self._divergence(term, model, output, batch, teacher) / count
+                with span("comparison"):
+                    value = self._divergence(term, model, output, batch, teacher) / count
             else:
-                found = self._distances(term, model, output, batch, teacher)
+                with span("comparison"):
+                    found = self._distances(term, model, output, batch, teacher)
                 value = found.total / count
                 parts.update({f"{term.name}_{kind}": v / count for kind, v in found.kinds.items()})
             parts[term.name] = value.detach()

@@ -26,6 +26,7 @@ from latentthought.data.curriculum import Curriculum
 from latentthought.data.encoding import Encoded
 from latentthought.errors import ConfigError
 from latentthought.model.sharding import at_hand, sharded
+from latentthought.model.spans import span
 from latentthought.objective.comparison import TeacherOutput
 from latentthought.objective.gradients import gradient_norms
 from latentthought.objective.spelling import SpellingTerm
@@ -172,11 +173,13 @@ class LatentThoughtTrainer(GuardedTrainer):
     ) -> tuple[list, Tensor | None]:
         """The micro-batches of a step, and the valid positions of each term over all of them and all ranks."""
         self.watch.mark("data", self.state.global_step + 1)
-        batches = list(itertools.islice(epoch_iterator, num_batches))
+        with span("data"):
+            batches = list(itertools.islice(epoch_iterator, num_batches))
         if not batches:
             return [], None
         if self.own_text is not None:
-            batches = self.own_text(self.latent_model, batches)
+            with span("own text"):
+                batches = self.own_text(self.latent_model, batches)
         self._micro = 0
         return batches, self._over_ranks(
             torch.stack([self.objective.counts(batch) for batch in batches]).sum(0).to(device)
@@ -223,7 +226,8 @@ class LatentThoughtTrainer(GuardedTrainer):
     def _teacher_output(self, inputs: dict[str, Any]) -> TeacherOutput | None:
         if self.teacher is None or "teacher" not in inputs:
             return None
-        states = self.teacher.states(inputs["teacher"], self.objective.teacher_layers)
+        with span("teacher"):
+            states = self.teacher.states(inputs["teacher"], self.objective.teacher_layers)
         device = self.args.device
         return TeacherOutput({layer: state.to(device) for layer, state in states.items()}, self.teacher.head)
 

@@ -91,7 +91,7 @@ def test_default_folders_are_numbered(
         assert f"runs/mine-00{number}" in shown
         assert (tmp_path / f"runs/mine-00{number}/model/config.json").is_file()
     assert "where a step's time goes" in shown
-    assert "forward" in shown
+    assert "backward" in shown
     rows = [json.loads(line) for line in (tmp_path / "runs/mine-001/metrics.jsonl").read_text().splitlines()]
     assert rows[-1]["loss"] > 0
 
