@@ -33,6 +33,7 @@ from benchmarks import (
     float8,
     generate,
     grading,
+    growth,
     memory,
     samples,
     soft_mix,
@@ -40,7 +41,7 @@ from benchmarks import (
 )
 from benchmarks.agreement import Disagreement
 from benchmarks.findings import Findings, findings_markdown
-from benchmarks.report import ROOT, Report, as_json, as_markdown, circumstances, write_block
+from benchmarks.report import ROOT, Report, as_json, as_markdown, circumstances, write_block, write_whole
 from benchmarks.settings import Settings
 from benchmarks.summary import as_entries, summary_markdown
 from benchmarks.workload import MODELS, Sizes
@@ -60,6 +61,7 @@ BENCHMARKS: dict[str, Callable[[Settings], Report | Findings]] = {
     "distillation": distillation.run,
     "fp8": float8.run,
     "memory": memory.run,
+    "growth": growth.run,
 }
 # these share the table of their device; every other one has a block of its own in the document
 IN_ONE_TABLE = ("train_step", "generate")
@@ -93,6 +95,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if chosen.write_docs:
             for name, block in blocks.items():
                 write_block(DOCUMENT, name, block)
+            for report in reports:
+                if isinstance(report, Findings):
+                    for path, text in report.files.items():
+                        write_whole(ROOT / path, text)
     except LatentThoughtError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

@@ -30,7 +30,8 @@ class Table:
 
 @dataclass(frozen=True)
 class Findings:
-    """One benchmark; `data` is everything that was found, for the JSON file."""
+    """One benchmark; `data` is everything that was found, for the JSON file, `files` what else --write-docs writes, by its
+    path in the repository."""
 
     name: str
     title: str
@@ -38,6 +39,8 @@ class Findings:
     targets: list[Target] = field(default_factory=list)
     data: dict[str, Any] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    files: dict[str, str] = field(default_factory=dict)
 
 
 def findings_markdown(where: Mapping[str, Any], findings: Findings) -> str:
@@ -53,6 +56,7 @@ def findings_markdown(where: Mapping[str, Any], findings: Findings) -> str:
             f"**The machine was busy with other work (load {where['load_before']:.1f}): times are not to be relied on.**"
         )
     parts += [str(table) for table in findings.tables]
+    parts += findings.notes
     parts += [f"Skipped: {what}: {reason}." for what, reason in findings.skipped.items()]
     if not where["quick"]:
         parts.append("\n".join(f"- {target}" for target in findings.targets))

@@ -143,7 +143,7 @@ def circumstances(command: str, settings: Settings) -> dict[str, Any]:
         "command": command,
         "date": datetime.date.today().isoformat(),
         "commit": _commit(),
-        "machine": _machine(settings.device),
+        "machine": machine(settings.device),
         "threads": settings.threads,
         "dtype": str(settings.dtype).removeprefix("torch."),
         "model": settings.model,
@@ -162,6 +162,7 @@ def as_json(where: Mapping[str, Any], reports: Sequence[Any]) -> dict[str, Any]:
     benchmarks = []
     for report in reports:
         entry = dataclasses.asdict(report)
+        entry.pop("files", None)  # which hold the same, laid out
         for target, found in zip(report.targets, entry["targets"], strict=True):
             found["met"] = target.met
         benchmarks.append(entry)
@@ -235,8 +236,14 @@ def write_block(path: Path, name: str, content: str) -> None:
     if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
         raise ConfigError(f"{path}: needs one line {begin} and, below it, one line {end}")
     head, tail = text.split(begin)[0], text.split(end)[1]
+    write_whole(path, f"{head}{begin}\n{content.strip()}\n{end}{tail}")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """A file, whole or as it was; its folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
-    temporary.write_text(f"{head}{begin}\n{content.strip()}\n{end}{tail}", encoding="utf-8")
+    temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)
 
 
@@ -248,7 +255,8 @@ def _mebibytes(size: int) -> str:
     return f"{size / 2**20:,.0f} MiB" if size >= 10 * 2**20 else f"{size / 2**20:.2f} MiB"
 
 
-def _machine(device: torch.device) -> str:
+def machine(device: torch.device) -> str:
+    """What it is called."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     try:

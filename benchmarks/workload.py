@@ -132,6 +132,7 @@ def make_base(sizes: Sizes, device: torch.device, seed: int, strength: float = 1
         n_layer=sizes.layers,
         n_head=sizes.heads,
         n_embd=sizes.width,
+        n_positions=max(1024, sizes.sequence),
         resid_pdrop=0.0,
         embd_pdrop=0.0,
         attn_pdrop=0.0,

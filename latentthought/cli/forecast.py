@@ -61,6 +61,8 @@ def show_forecast(
     terminal.print(_table(models, found))
     terminal.print(_strategies(found, models, device_gb))
     terminal.print(_costs(models, found))
+    if device_gb is None and counts[0] == 1 and recipe.engine.resolve_device() == "cpu":
+        terminal.print(_time(models, found[0], rows, tokens))
 
 
 def _check(recipe: Recipe, counts: Sequence[int]) -> None:
@@ -162,6 +164,33 @@ def _costs(models: Planned, found: Sequence[Forecast]) -> str:
             f"after {in_time(1000 * seconds)} of a device for 1,000 rows"
         )
     return "\n".join(lines)
+
+
+def _time(models: Planned, found: Forecast, rows: Sequence[Encoded], tokens: Any) -> str:
+    """How long it takes on the CPU at hand; of other devices nothing has been measured."""
+    import torch
+
+    from latentthought.amounts import in_time
+    from latentthought.training.duration import duration, rates_here
+    from latentthought.training.measured import measured
+
+    known, threads = measured(), models.recipe.engine.threads
+    told = duration(models, found.shape, known, rates_here(known, threads), rows, tokens)
+    line = f"time        about {_short(told.step)} a step"
+    if told.run is None:
+        line += " of the longest rows"
+    else:
+        line += f" ({_short(told.longest)} in the costliest stage), {in_time(told.run)} for {told.steps:,} steps at most"
+    threads = threads or torch.get_num_threads()
+    line += (
+        f", on {threads} thread{'' if threads == 1 else 's'} of this CPU; by rates of {known.machine}, {known.date} (off by "
+        f"{known.median_error:.0%} there, at worst {known.worst_error:.0%}), carried over by a second of measuring here"
+    )
+    if models.recipe.engine.autocast != "fp32":
+        line += f"; they are of fp32, and {models.recipe.engine.precision} may be slower or faster"
+    if told.beyond:
+        line += f"; extrapolated, beyond all that was measured: {', '.join(told.beyond)}"
+    return line
 
 
 def _device_gb() -> float | None:

@@ -61,7 +61,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--profile",
         action="store_true",
-        help="say at the end, and in profile.json, where a step's time went by stage: prefix, thoughts, rest, head, backward, ...",
+        help="say at the end, and in profile.json, where a step's time went, by stage: prefix, thoughts, head, backward, ...",
     )
 
 

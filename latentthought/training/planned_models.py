@@ -141,8 +141,12 @@ class Planned:
 
     def teacher_flops(self, positions: int) -> float:
         """Of the teacher's forward over a row, without its head."""
-        in_blocks = self.teacher_parameters - _outside(self.teacher_config)
-        return _forward_flops(self.teacher_config, in_blocks, positions, positions, 0)
+        return _forward_flops(self.teacher_config, self.teacher_in_blocks, positions, positions, 0)
+
+    @property
+    def teacher_in_blocks(self) -> int:
+        """Parameters of the teacher but for embedding and head."""
+        return self.teacher_parameters - _outside(self.teacher_config)
 
     @cached_property
     def in_blocks(self) -> int:
