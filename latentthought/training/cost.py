@@ -10,11 +10,12 @@ For a model of P block weights, L blocks, width D, vocabulary V, and a batch of 
     calls         blocks times passes, a backward pass counting twice: what starting the work costs, however little it is
     optimizer     bytes that an update reads and writes: 28 a trained weight for AdamW
 
-Sequential thoughts are S - 1 passes over one column, Jacobi's are k over S - 1; both add `weights` and `calls`, Jacobi adds
-`products` too. The times of all kinds are added, as if nothing overlapped. Rates are fitted to measured steps (`fitted`, by
-`python -m benchmarks growth`), and hold for the machine and precision that they were measured on; `training.calibration`
-carries them over to another. What a rate takes in beside its kind (gradients that every pass writes and adds up lie in
-`weights`) makes it smaller than the machine's own. Not counted: comparison with a teacher, validation, saving, waiting.
+Sequential thoughts are S - 1 passes over one column, Jacobi's are k over S - 1, the first of them with the prefix; both add
+`weights` and `calls`, Jacobi adds `products` too. The times of all kinds are added, as if nothing overlapped. Rates are fitted to
+measured steps (`fitted`, by `python -m benchmarks growth`), and hold for the machine and precision that they were measured on;
+`training.calibration` carries them over to another. What a rate takes in beside its kind (products of few rows, slower than large
+ones, lie in `weights`) makes it smaller than the machine's own. Not counted: comparison with a teacher, validation, saving,
+waiting.
 Rejected: the larger of arithmetic and memory traffic (a roofline; a pass is many operations, each bound by one of them, and the
 fit is no longer linear), and measured tables to interpolate (thousands of steps, and nothing said about why).
 """
@@ -28,7 +29,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from latentthought.model.scoring import CHUNK_ELEMENTS
 from latentthought.training.hollow_step import StepShape
 
 # bytes that an update moves for each trained float32 weight: weight, gradient and what the optimizer keeps, read and written
@@ -107,9 +107,11 @@ def passes_of(shape: StepShape) -> list[Pass]:
     if shape.feedback == "sequential":
         single = [Pass(1, start + number) for number in range(thoughts - 1)]
         return [*chain, prefix, *single, Pass(1 + shape.after, start + thoughts - 1)]
-    updates = 1 if shape.feedback == "single_pass" else shape.iterations or thoughts
-    update = Pass(thoughts - 1, start, shape.feedback != "single_pass")
-    repeated = [update] * updates if thoughts > 1 else []
+    exact = shape.feedback != "single_pass"
+    updates = (shape.iterations or thoughts) - 1 if exact else 1
+    if exact:  # the first update is the prefix's own pass
+        prefix = Pass(start + thoughts - 1)
+    repeated = [Pass(thoughts - 1, start, exact)] * updates if thoughts > 1 else []
     return [*chain, prefix, *repeated, Pass(thoughts + shape.after, start)]
 
 
@@ -119,10 +121,10 @@ def micro_work(sizes: ModelSizes, shape: StepShape, recomputing: bool = False) -
     for one in passes_of(shape):
         work = work.plus(_pass_work(sizes, shape.rows, one, recomputing))
     scored = shape.rows * (shape.labels + shape.chain_labels)
-    table, again = sizes.vocabulary * sizes.width, 2 + (scored * sizes.vocabulary > CHUNK_ELEMENTS)
+    table = sizes.vocabulary * sizes.width
     head = Work(
-        products=2 * table * scored * (again + sizes.share),
-        weights=4 * table * again * bool(scored),
+        products=2 * table * scored * (2 + sizes.share),
+        weights=4 * table * 2 * bool(scored),
         activations=4 * 3 * sizes.vocabulary * scored,
     )
     return work.plus(head)
