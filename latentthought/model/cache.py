@@ -59,33 +59,44 @@ class ReservedCache(DynamicCache):
 
 
 class ReservedLayer(DynamicLayer):
-    """Keys and values of one layer: views of the columns written so far, differentiable."""
+    """Keys and values of one layer: views of the columns written so far, differentiable.
+
+    One that was cropped, repeated or put into another order joins the next columns to what it now holds, and where no gradient is
+    taken moves into room of its own with those after them: beam search, which reorders it at each step, only ever joins.
+    """
 
     def __init__(self, room: _Room, link: Tensor | None = None, length: int = 0):
         super().__init__()
-        self.room, self.link = room, link
-        self._own: tuple[Tensor, Tensor] | None = None
+        self.room: _Room | None = room
+        self.link = link
+        self._own: Tensor | None = None  # the keys as they were left; others are somebody else's change
         if length:
             self.dtype, self.device = room.keys.dtype, room.keys.device
             self.keys, self.values = room.view(length)
-            self._own, self.is_initialized = (self.keys, self.values), True
+            self._own, self.is_initialized = self.keys, True
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-            self._own = (self.keys, self.values)
+            self._own = self.keys
+        tracked = torch.is_grad_enabled()
+        if self.keys is not self._own or (self.room is None and tracked):
+            super().update(key_states, value_states)
+            self.room, self._own = None, self.keys
+            return self.keys, self.values
         start = self.get_seq_length()
-        if self._own is None or self.keys is not self._own[0]:  # cropped, repeated or put into another order
-            if torch.is_grad_enabled():
-                return super().update(key_states, value_states)
-            self.room, self.link = _Room(max(self.room.columns, start + GROWTH)), None
+        if self.room is None:
+            self.room, self.link = _Room(start + GROWTH), None
             self.room.write(self.keys, self.values, 0)
-        self.keys, self.values, self.link = _Append.apply(
-            key_states, value_states, self.link, self.room, start
-        )
-        self._own = (self.keys, self.values)
+        if tracked:
+            append = _Append.apply(key_states, value_states, self.link, self.room, start)
+            self.keys, self.values, self.link = append
+        else:
+            self.room.write(key_states, value_states, start)
+            self.keys, self.values = self.room.view(start + key_states.shape[-2])
+        self._own = self.keys
         return self.keys, self.values
 
 

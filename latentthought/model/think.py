@@ -21,6 +21,7 @@ from transformers import DynamicCache
 
 from latentthought.errors import ConfigError
 from latentthought.model.backbone import States, positions_of
+from latentthought.model.cache import GROWTH, ReservedCache
 from latentthought.model.policy import Budget, ThoughtPolicy
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ def run_thoughts(
         [prompt.attention_mask, start.new_ones(rows, width - prompt.input_ids.shape[1] + limit)], dim=1
     )
     positions = positions_of(mask)
-    cache = DynamicCache()
+    cache = ReservedCache(width + limit + GROWTH)
 
     def run(columns: Tensor, begin: int, end: int) -> States:
         passed = model.backbone.run(
