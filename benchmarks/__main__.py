@@ -24,6 +24,7 @@ os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 import torch
 
 from benchmarks import (
+    ablation,
     activations,
     cache,
     cross_entropy,
@@ -59,14 +60,15 @@ BENCHMARKS: dict[str, Callable[[Settings], Report | Findings]] = {
     "cross_entropy": cross_entropy.run,
     "extraction": extraction.run,
     "distillation": distillation.run,
+    "ablation": ablation.run,
     "fp8": float8.run,
     "memory": memory.run,
     "growth": growth.run,
 }
 # these share the table of their device; every other one has a block of its own in the document
 IN_ONE_TABLE = ("train_step", "generate")
-# these run only when they are named: emulated on a CPU, fp8 takes long and proves no gain
-BY_NAME = ("fp8",)
+# these run only when they are named: emulated on a CPU, fp8 takes long and proves no gain; ablation promises nothing
+BY_NAME = ("ablation", "fp8")
 # these run on the CPU whatever the device is
 CPU_ONLY = ("grading", "cache")
 DOCUMENT = ROOT / "docs" / "performance.md"

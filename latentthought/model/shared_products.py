@@ -7,10 +7,11 @@ all else. Here a pass's backward keeps what the product is made of, its inputs (
 gradients are the same but for the order of sums.
 
 Linear layers of the base take part by their `forward`, which is another one during a pass, so that any family of transformers
-serves, hooks and wrappers included. All others (quantised, FP8, embeddings, norms) and weights that are spread over ranks work as
-ever. Cost: gradients of outputs wait for the last pass (9 D a column and block, while its activations are let go of); beyond
-`MOST_ROWS` waiting rows they are summed up early. Rejected: torch-function modes (they catch every attribute of every tensor,
-1 % of a step), products at the end of backward by a callback (gradients would appear behind the back of DDP and `autograd.grad`).
+serves, hooks and wrappers included. All others (small, quantised, FP8, embeddings, norms) and weights that are spread over ranks
+work as ever. Cost: gradients of outputs wait for the last pass (9 D a column and block, while its activations are let go of);
+beyond `MOST_ROWS` waiting rows they are summed up early. Rejected: torch-function modes (they catch every attribute of every
+tensor, 1 % of a step), products at the end of backward by a callback (gradients would appear behind the back of DDP and
+`autograd.grad`).
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ from latentthought.model.sharding import sharded
 
 # waiting rows of a layer above which they are summed up: enough for a product bound by arithmetic
 MOST_ROWS = 512
+# elements of a weight below which autograd's own way is faster: sharing costs some 40 us a pass and layer on the host, and spares
+# 16 bytes an element; an accelerator moves those a hundred times faster
+LEAST_ELEMENTS = {"cpu": 1 << 16, "elsewhere": 1 << 22}
 # rows up to which a product on the CPU is bound by reading the weight
 FEW_ROWS = 64
 
@@ -76,11 +80,15 @@ def _lowered(product: Callable[[Tensor], Tensor], dtype: torch.dtype, hidden: Te
 
 
 def _linear_layers(base: PreTrainedModel) -> list[nn.Linear | Conv1D]:
+    def large(weight: Tensor) -> bool:
+        return weight.numel() >= LEAST_ELEMENTS["cpu" if weight.device.type == "cpu" else "elsewhere"]
+
     return [
         module
         for module in base.base_model.modules()
         if type(module) in (nn.Linear, Conv1D)
         and module.weight.requires_grad
+        and large(module.weight)
         and (module.bias is None or module.bias.requires_grad)
         and "forward" not in vars(module)
     ]

@@ -20,6 +20,11 @@ WIDTH, WIDER = 6, 10
 COLUMNS = (4, 1, 1, 3)
 
 
+@pytest.fixture(autouse=True)
+def _weights_count_as_large(monkeypatch):
+    monkeypatch.setattr(shared_products, "LEAST_ELEMENTS", {"cpu": 0, "elsewhere": 0})
+
+
 class Stack(nn.Module):
     """Two layers, run in several passes each of which starts from the last state of the one before."""
 
@@ -133,6 +138,13 @@ def test_frozen_layers_and_passes_without_gradient_are_left_alone():
     with pytest.raises(RuntimeError, match="stop"), products.installed():
         raise RuntimeError("stop")
     assert "forward" not in vars(model.down)
+
+
+def test_small_weights_are_left_to_autograd(monkeypatch):
+    monkeypatch.setattr(shared_products, "LEAST_ELEMENTS", {"cpu": WIDTH * WIDER + 1, "elsewhere": 0})
+    model = Stack()
+    with SharedProducts(model).installed():
+        assert "forward" not in vars(model.up)
 
 
 def test_half_precision_is_as_close_to_fp32_as_autocast_itself():
