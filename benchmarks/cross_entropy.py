@@ -42,5 +42,5 @@ def ours(problem: Problem) -> Tensor:
 
 
 FORMS: dict[str, Form] = {PLAIN: plain, "checkpointed chunks": in_chunks, OURS: ours}
-CONTEST = Contest("cross_entropy", "cross-entropy and its gradients", FORMS, share=0.1)
+CONTEST = Contest("cross_entropy", "cross-entropy and its gradients", FORMS)
 run = CONTEST.run

@@ -64,5 +64,5 @@ FORMS: dict[str, Form] = {
     OURS: ours,
     f"{OURS}, recomputed (ZeRO-3, fp16)": partial(ours, recompute=True),
 }
-CONTEST = Contest("divergence", "divergence and its gradients, T = 2", FORMS, share=0.06)
+CONTEST = Contest("divergence", "divergence and its gradients, T = 2", FORMS)
 run = CONTEST.run

@@ -38,8 +38,8 @@ Targets = Callable[[slice], tuple[Tensor, ...]]
 # (logits (n, V), *targets (n, ...)) -> 0-d sum over the n positions
 Score = Callable[..., Tensor]
 
-# logits held at once, in the dtype that the head gives them
-CHUNK_BYTES = 64 << 20
+# logits held at once, in the dtype that the head gives them; fewer make the products with a large head slow
+CHUNK_BYTES = 128 << 20
 # of these a block is scored at once, in fp32: 4 MiB stay in a CPU's cache; elsewhere fewer calls count for more
 BLOCK_ELEMENTS = {"cpu": 1 << 20, "elsewhere": 1 << 22}
 

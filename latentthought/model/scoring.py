@@ -20,7 +20,7 @@ from latentthought.model.sharding import sharded
 from latentthought.thoughts.layout import IGNORED
 
 # larger chunks where each is run twice, and the head brought together for each (ZeRO-3)
-RECOMPUTED_BYTES = 4 * CHUNK_BYTES
+RECOMPUTED_BYTES = 2 * CHUNK_BYTES
 
 
 class Score(NamedTuple):

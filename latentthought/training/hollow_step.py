@@ -166,8 +166,12 @@ def _text_loss(model: LatentThoughtForCausalLM, rows: int, positions: int, label
 
 
 def _head_loss(model: LatentThoughtForCausalLM, final_BTD: Tensor, labels: int) -> Tensor:
+    from latentthought.model.chunks import positions_at_once
     from latentthought.model.scoring import summed_loss
 
+    vocabulary = model.backbone.vocabulary
+    # in two chunks or fewer: what comes after takes their place
     scored_ND = final_BTD[:, :labels].flatten(0, 1)
+    scored_ND = scored_ND[: 2 * positions_at_once(scored_ND, vocabulary)]
     targets_N = torch.zeros(len(scored_ND), dtype=torch.long)
-    return summed_loss(model.backbone.head, scored_ND, targets_N, model.backbone.vocabulary, True)[0]
+    return summed_loss(model.backbone.head, scored_ND, targets_N, vocabulary, True)[0]
