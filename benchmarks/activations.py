@@ -14,6 +14,9 @@ long reasoning, against fine-tuning that recomputes nothing. Allocations are cou
 
 from __future__ import annotations
 
+import multiprocessing
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 
@@ -32,6 +35,8 @@ from benchmarks.workload import Batch, Sizes
 TEXT, LOOP = "plain fine-tuning, head on labels", "cached loop (concatenated), head on labels"
 RECOMPUTED = "latentthought, sequential, recomputed"
 SHORT, LONG = "as trained", "long reasoning"
+# bytes that the profiler takes for one block in one pass, forward, recomputed and backward
+PROFILED = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,7 @@ def run(settings: Settings) -> Findings:
         batch = workload.make_batch(sizes, settings.device, settings.seed)
         sides = sides_of(base, batch)
         agreement = check(base, batch, sides, looped=name == LONG)
-        found = measured(base, sides, settings, name)
+        found = measured(list(sides), sizes, settings, name)
         tables.append(table(f"{name}: {shape}", found, agreement))
         targets += targets_of(name, found)
         data[name] = {side: asdict(taken) for side, taken in found.items()}
@@ -77,9 +82,10 @@ def run(settings: Settings) -> Findings:
 
 
 def needed_bytes(sizes: Sizes) -> int:
-    """Roughly; the concatenated cache of the loop stands out."""
+    """Roughly. The concatenated cache of the loop stands out, and what torch's profiler remembers of each block and pass."""
     positions = sizes.batch * sizes.sequence
-    return sizes.training_bytes + 8 * sizes.layers * sizes.width * positions * sizes.thoughts
+    copies = 8 * sizes.layers * sizes.width * positions * sizes.thoughts
+    return sizes.training_bytes + copies + PROFILED * sizes.layers * (sizes.thoughts + 1)
 
 
 # ------------------------------------------------------------------------------------------------------------- sides
@@ -117,26 +123,36 @@ def check(base: GPT2LMHeadModel, batch: Batch, sides: dict[str, Loss], looped: b
     return found
 
 
-def measured(
-    base: GPT2LMHeadModel, sides: dict[str, Loss], settings: Settings, shape: str
-) -> dict[str, Taken]:
-    """What each side takes, once its moments are there."""
+def measured(names: Sequence[str], sizes: Sizes, settings: Settings, shape: str) -> dict[str, Taken]:
+    """What each side takes; on a CPU in a process of its own, since the profiler's gigabytes don't come back before it ends."""
+    found = {}
+    for name in names:
+        settings.progress(f"activations, {shape}: {name}")
+        if settings.quick or settings.device.type != "cpu":
+            found[name] = taken_by(name, sizes, settings)
+            continue
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+            found[name] = pool.submit(taken_by, name, sizes, settings).result()
+    return found
+
+
+def taken_by(name: str, sizes: Sizes, settings: Settings) -> Taken:
+    """What one side takes, once its moments are there."""
+    torch.set_num_threads(settings.threads)
+    base = workload.make_base(sizes, settings.device, settings.seed).train()
+    sides = sides_of(base, workload.make_batch(sizes, settings.device, settings.seed))
     optimizer = torch.optim.AdamW(base.parameters(), lr=1e-5, fused=True)
     whole_step(sides[TEXT], optimizer, settings)
-    found = {}
-    for name, loss_of in sides.items():
-        settings.progress(f"activations, {shape}: {name}")
 
-        def forward(loss_of: Loss = loss_of) -> torch.Tensor:
-            with settings.mixed():
-                return loss_of()
+    def forward() -> torch.Tensor:
+        with settings.mixed():
+            return sides[name]()
 
-        found[name] = Taken(
-            peak_bytes(partial(whole_step, loss_of, optimizer, settings), settings.device),
-            None if name == RECOMPUTED else saved_bytes(forward, base.parameters()),
-            allocated_by(forward, settings.device).held,
-        )
-    return found
+    return Taken(
+        peak_bytes(partial(whole_step, sides[name], optimizer, settings), settings.device),
+        None if name == RECOMPUTED else saved_bytes(forward, base.parameters()),
+        allocated_by(forward, settings.device).held,
+    )
 
 
 # ----------------------------------------------------------------------------------------------------------- results
