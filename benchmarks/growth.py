@@ -5,7 +5,8 @@ its forecast (`training.hollow_step`) fits `MEMORY` and what is free, and where 
 `SECONDS`; beyond, the fitted rates say what it would take, and it is marked as extrapolated. Every point is run once without
 counting, then `rounds` times, the least of which counts: others on the machine only ever add to a time.
 
-The rates (`training.cost`) are fitted to all measured points, and are put to three tests: their error at those points; the error
+The rates (`training.cost`) are fitted to all measured points, that of the optimizer to the updates, which are timed by
+themselves, the others to the passes. They are put to three tests: their error at those points; the error
 on each axis of a fit that has not seen it; and the error at points that lie on no axis, which no fit sees. With --write-docs
 they become those that `train --dry-run` uses.
 """
@@ -43,6 +44,7 @@ WANTED_MEDIAN, WANTED_HELD_OUT = 0.10, 0.25
 
 # layers, heads, width and vocabulary; the published sizes from 124M on but for the last
 MODELS = {
+    "0.2M": (2, 2, 64, 256),
     "10M": (8, 4, 256, 16_384),
     "30M": (10, 6, 384, 32_768),
     "124M": (12, 12, 768, 50_257),
@@ -53,13 +55,16 @@ MODELS = {
 BASE = "30M"
 THOUGHTS = (1, 4, 16, 32, 64)
 BATCHES = (1, 16, 64, 256)
+# rows for the smallest model, about that of the quickstart, which few rows would hardly occupy
+NARROW = (64, 256)
 SEQUENCES = (256, 512, 1024, 2048, 4096)
 BASE_SIZES = Sizes(*MODELS[BASE], batch=4, sequence=128, thoughts=8, labelled=16)
 
 
 @dataclass(frozen=True)
 class Point:
-    """One step: where it lies (axis, value), its sizes and feedback, and what was found of it."""
+    """One step: where it lies (axis, value), its sizes and feedback, and what was found of it. seconds, updates: of the steps
+    that were timed, and of the optimizer's share in each."""
 
     axis: str
     value: str
@@ -67,6 +72,7 @@ class Point:
     feedback: Feedback = "sequential"
     iterations: int | None = None
     seconds: tuple[float, ...] = ()
+    updates: tuple[float, ...] = ()
     peak: int | None = None
     forecast: int = 0
     left_out: str = ""
@@ -120,6 +126,8 @@ def points(settings: Settings) -> list[Point]:
     found += [Point("sequence", str(n), replace(base, sequence=n)) for n in sequences]
     named = {name: _of(base, models[name]) for name in models}
     found += [Point("model", name, sizes) for name, sizes in named.items() if sizes != base]
+    narrow = named["tiny" if settings.quick else "0.2M"]
+    found += [Point("narrow", f"0.2M, batch {n}", replace(narrow, batch=n)) for n in NARROW]
     found += [
         Point("feedback", "no thoughts", replace(base, thoughts=0)),
         Point("feedback", "jacobi, 2 updates", base, "jacobi", 2),
@@ -237,7 +245,10 @@ class Fit:
 
 
 def _fit(seen: Sequence[Point]) -> Rates:
-    return fitted([point.work for point in seen], [point.best or 0.0 for point in seen])
+    works, updates = [point.work for point in seen], [min(point.updates) for point in seen]
+    passes = [min(point.seconds) - update for point, update in zip(seen, updates, strict=True)]
+    of_passes = fitted(works, passes, [kind for kind in KINDS if kind != "optimizer"])
+    return Rates(of_passes.costs.plus(fitted(works, updates, ["optimizer"]).costs))
 
 
 # --- one point --------------------------------------------------------------------------------------------------------
@@ -248,9 +259,9 @@ def _measured(settings: Settings, point: Point, before: Sequence[Point]) -> Poin
     point = replace(point, forecast=forecast(point.sizes, point.shape))
     if reason := _too_much(settings, point, before):
         return replace(point, left_out=reason)
-    seconds, peak = _taken(settings, point)
+    seconds, updates, peak = _taken(settings, point)
     gc.collect()
-    return replace(point, seconds=seconds, peak=peak)
+    return replace(point, seconds=seconds, updates=updates, peak=peak)
 
 
 def _too_much(settings: Settings, point: Point, before: Sequence[Point]) -> str:
@@ -264,8 +275,8 @@ def _too_much(settings: Settings, point: Point, before: Sequence[Point]) -> str:
     return "time" if len(timed) > 1 and _fit(timed).seconds(point.work) > SECONDS else ""
 
 
-def _taken(settings: Settings, point: Point) -> tuple[tuple[float, ...], int | None]:
-    """Seconds of steps, and the peak bytes of one, weights and moments included, unless it takes long."""
+def _taken(settings: Settings, point: Point) -> tuple[tuple[float, ...], tuple[float, ...], int | None]:
+    """Seconds of steps, of the update in each, and the peak bytes of one, weights and moments included, unless it takes long."""
     sizes, device = point.sizes, settings.device
     model = make_model(make_base(sizes, device, settings.seed).train())
     batch = make_batch(sizes, device, settings.seed)
@@ -283,18 +294,20 @@ def _taken(settings: Settings, point: Point) -> tuple[tuple[float, ...], int | N
             loss = model(batch.input_ids, batch.attention_mask, batch.labels, **options).loss
         loss.backward()
 
-    def step() -> None:
-        passes()
+    def update() -> None:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
-    first = seconds_of(step, device)
-    rounds = 1 if first > LONG else settings.rounds_or(ROUNDS)
-    seconds = tuple(seconds_of(step, device) for _ in range(rounds))
+    def step() -> tuple[float, float]:
+        return seconds_of(passes, device), seconds_of(update, device)
+
+    first = sum(step())
+    timed = [step() for _ in range(1 if first > LONG else settings.rounds_or(ROUNDS))]
+    seconds, updates = tuple(map(sum, timed)), tuple(own for _, own in timed)
     if first > LONG:  # a profiler keeps every allocation of it
-        return seconds, None
+        return seconds, updates, None
     standing = 12 * sum(p.numel() for p in model.parameters())
-    return seconds, standing + peak_bytes(passes, device)
+    return seconds, updates, standing + peak_bytes(passes, device)
 
 
 def forecast(sizes: Sizes, shape: StepShape) -> int:
@@ -363,7 +376,7 @@ def _rates_table(fit: Fit, probes: Any) -> Table:
 
 def _errors_table(fit: Fit) -> Table:
     rows = [["all points that were fitted", f"{fit.median:.1%}", f"{fit.worst:.1%}"]]
-    for axis in ("thoughts", "batch", "sequence", "model", "feedback"):
+    for axis in ("thoughts", "batch", "sequence", "model", "narrow", "feedback"):
         median, worst = fit.without(axis)
         rows.append([f"{axis}, by a fit without it", f"{median:.1%}", f"{worst:.1%}"])
     held = [abs(fit.error(point)) for point in fit.found if point.seconds and point.axis == "held out"]
@@ -389,6 +402,7 @@ def _plain(point: Point, fit: Fit) -> dict[str, Any]:
         "value": point.value,
         "parameters": point.parameters,
         "seconds": point.seconds,
+        "updates": point.updates,
         "fitted": fit.rates.seconds(point.work),
         "work": point.work.__dict__,
         "peak": point.peak,

@@ -282,3 +282,43 @@ def test_the_longest_row_is_found_without_laying_all_of_them_out() -> None:
     shape = step_shape(prepared.recipe, None, rows, tokens)
     last = max(len(prepared.recipe.curriculum.layout(row, 5, None, tokens)) for row in rows)
     assert shape.positions == last <= longest
+
+
+def _time_line(out: str) -> str:
+    """The line about time, which a console may have broken."""
+    flat = " ".join(out.split())
+    return flat[flat.index("time about") :] if "time about" in flat else ""
+
+
+def test_dry_run_says_how_long_it_takes_on_the_cpu_at_hand(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "quickstart", "--smoke", "--dry-run", "engine.threads=1")
+    assert code == 0, out
+    line = _time_line(out)
+    assert "a step" in line and "for 24 steps at most, on 1 thread of this CPU" in line
+    assert "carried over by a second of measuring here" in line and "extrapolated" not in line
+
+
+def test_what_lies_beyond_the_measured_is_marked(capsys: pytest.CaptureFixture[str]) -> None:
+    changes = (
+        "data.limit=40",
+        "training.batch_size=8",
+        "model.scratch.max_positions=8192",
+        "model.scratch.layers=1",
+    )
+    code, out, _ = run(
+        capsys, "quickstart", *changes, "engine.precision=bf16", "--dry-run", "--processes", "1,2"
+    )
+    assert code == 0 and "extrapolated" not in _time_line(out)
+    assert "they are of fp32, and bf16 may be slower or faster" in _time_line(out)
+    # without rows at hand the longest that the recipe lets through count
+    absent = ("data.source=file", "data.path=nowhere.jsonl", "data.max_length=8000")
+    code, out, _ = run(capsys, "quickstart", *changes, *absent, "--dry-run", "--processes", "1")
+    assert code == 0 and "a step of the longest rows" in _time_line(out)
+    assert "extrapolated, beyond all that was measured: rows of 8,000 positions" in _time_line(out)
+
+
+def test_of_gpus_and_many_processes_nothing_is_known(capsys: pytest.CaptureFixture[str]) -> None:
+    small = ("model.scratch.layers=1", "data.limit=40", "training.batch_size=8")
+    for asked in (("--processes", "2"), ("--processes", "1", "--device-memory", "80")):
+        code, out, _ = run(capsys, "quickstart", *small, "--dry-run", *asked)
+        assert code == 0 and "TFLOP" in out and not _time_line(out), asked
