@@ -67,8 +67,8 @@ BENCHMARKS: dict[str, Callable[[Settings], Report | Findings]] = {
 }
 # these share the table of their device; every other one has a block of its own in the document
 IN_ONE_TABLE = ("train_step", "generate")
-# these run only when they are named: emulated on a CPU, fp8 takes long and proves no gain; ablation promises nothing
-BY_NAME = ("ablation", "fp8")
+# these run only when they are named: emulated on a CPU, fp8 takes long and proves no gain; ablation and growth promise nothing
+BY_NAME = ("ablation", "growth", "fp8")
 # these run on the CPU whatever the device is
 CPU_ONLY = ("grading", "cache")
 DOCUMENT = ROOT / "docs" / "performance.md"
