@@ -8,7 +8,7 @@ For a model of P block weights, L blocks, width D, vocabulary V, and a batch of 
     weights       bytes of weights that passes read, 4 P each way: what a pass over a single column costs, however few its rows
     activations   bytes that go through memory between the products: about 40 D a position and block, and 12 V a scored position
     calls         blocks times passes, a backward pass counting twice: what starting the work costs, however little it is
-    optimizer     bytes that an update reads and writes: 28 a trained weight for AdamW
+    optimizer     bytes that an update reads and writes: 28 a trained weight for AdamW, 12 more where gradients are clipped
 
 Sequential thoughts are S - 1 passes over one column, Jacobi's are k over S - 1, the first of them with the prefix; both add
 `weights` and `calls`, Jacobi adds `products` too. The times of all kinds are added, as if nothing overlapped. Rates are fitted to
@@ -33,6 +33,8 @@ from latentthought.training.hollow_step import StepShape
 
 # bytes that an update moves for each trained float32 weight: weight, gradient and what the optimizer keeps, read and written
 _MOVED = {"adamw": 28, "sgd": 12, "adafactor": 16}
+# the norm of the gradients, and the gradients scaled by it
+_CLIPPING = 12
 # float32 numbers that a position takes through memory in a block, beside its products, in widths of the model
 _ACTIVATIONS = 10
 
@@ -153,9 +155,10 @@ def step_work(
     accumulation: int = 1,
     recomputing: bool = False,
     optimizer: str = "adamw",
+    clipping: bool = False,
 ) -> Work:
     """One optimizer step of `accumulation` micro-batches."""
-    update = Work(optimizer=_MOVED[optimizer] * sizes.trained)
+    update = Work(optimizer=(_MOVED[optimizer] + clipping * _CLIPPING) * sizes.trained)
     return update.plus(micro_work(sizes, shape, recomputing), accumulation)
 
 

@@ -124,6 +124,7 @@ def _work(models: Planned, shapes: Sequence[StepShape], rows: int) -> Work:
             shape,
             recomputing=recipe.engine.gradient_checkpointing,
             optimizer=recipe.training.optimizer,
+            clipping=recipe.training.max_grad_norm > 0,
         )
         # the update is once a step
         total = total.plus(replace(one, optimizer=one.optimizer / accumulation))

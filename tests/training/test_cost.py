@@ -77,6 +77,8 @@ def test_what_recomputing_adapters_and_accumulation_change() -> None:
     assert frozen.products == pytest.approx(once.products * 2 / 3) and frozen.weights == once.weights
     four = step_work(SIZES, shape, accumulation=4, optimizer="sgd")
     assert four.products == 4 * once.products and four.optimizer == 12 * 2000
+    clipped = step_work(SIZES, shape, clipping=True)
+    assert clipped.optimizer == (28 + 12) * 2000
     read = reading_work(SIZES, 2, 9)
     assert (read.products, read.weights, read.calls) == (2 * 1000 * 2 * 9, 4000, 3)
 
@@ -240,6 +242,10 @@ def test_a_run_is_the_sum_of_its_legs() -> None:
     half = dataclasses.replace(longest, rows=longest.rows // 2)
     again = duration(models, half, known(), rates, prepared.dataset.rows, prepared.dataset.tokens)
     assert again.run == pytest.approx(2 * sum(expected))
+    # and the update, with its clipping, once
+    update = Rates(Work(optimizer=1.0))
+    found = duration(models, half, known(), update, prepared.dataset.rows, prepared.dataset.tokens)
+    assert found.step == pytest.approx(40 * models.trained)
 
 
 def test_without_rows_a_step_is_of_the_longest() -> None:
@@ -247,7 +253,7 @@ def test_without_rows_a_step_is_of_the_longest() -> None:
     shape = StepShape(64, 50, 100, 4, 5)
     found = duration(models, shape, known(), planted())
     assert found.run is None and found.steps is None and "100 thoughts" in found.beyond
-    assert found.step == pytest.approx(planted().seconds(step_work(sizes_of(models), shape)))
+    assert found.step == pytest.approx(planted().seconds(step_work(sizes_of(models), shape, clipping=True)))
 
 
 def test_threads_are_left_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
