@@ -12,7 +12,7 @@ from latentthought.reporting.plots import COLOURS
 from latentthought.training.cost import Rates
 
 if TYPE_CHECKING:
-    from benchmarks.growth import Point
+    from benchmarks.growth_steps import Point
 
 _AXES = {
     "thoughts": "thoughts of a row",

@@ -6,7 +6,8 @@ For a model of P block weights, L blocks, width D, vocabulary V, and a batch of 
                   again backward for the activations and for the weights that train, and once more where a pass is recomputed
     attention     FLOP of scores and sums: 4 L H (n c + n (n + 1) / 2) B after c cached columns (H: width of all heads), as often
     weights       bytes of weights that passes read, 4 P each way: what a pass over a single column costs, however few its rows
-    activations   bytes that go through memory between the products: about 40 D a position and block, and 12 V a scored position
+    activations   bytes that go through memory beside the weights: about 40 D a position and block, 12 V a scored position, and
+                  the keys and values of cached columns, 8 K c B a block and pass (K: width of all key heads)
     calls         blocks times passes, a backward pass counting twice: what starting the work costs, however little it is
     optimizer     bytes that an update reads and writes: 28 a trained weight for AdamW, 12 more where gradients are clipped
 
@@ -41,12 +42,13 @@ _ACTIVATIONS = 10
 
 @dataclass(frozen=True)
 class ModelSizes:
-    """blocks L; in_blocks P, their parameters; inner, the width of all attention heads together; width D; vocabulary V;
-    trained: parameters that train; share: of all parameters."""
+    """blocks L; in_blocks P, their parameters; inner, keys: the width of all query heads together, and of all key heads; width
+    D; vocabulary V; trained: parameters that train; share: of all parameters."""
 
     blocks: int
     in_blocks: int
     inner: int
+    keys: int
     width: int
     vocabulary: int
     trained: int
@@ -139,11 +141,12 @@ def _pass_work(sizes: ModelSizes, rows: int, one: Pass, recomputing: bool = Fals
     both = forth + one.gradient  # of what has two operands, which both get a gradient
     columns = rows * one.columns
     reached = one.cached + (one.columns + 1) / 2  # columns that a position attends to, on average
+    moved = _ACTIVATIONS * sizes.width * columns + 2 * sizes.keys * rows * one.cached
     return Work(
         products=2 * sizes.in_blocks * columns * (forth + one.gradient * sizes.share),
         attention=4 * sizes.blocks * sizes.inner * columns * reached * both,
         weights=4 * sizes.in_blocks * forth,
-        activations=4 * _ACTIVATIONS * sizes.width * sizes.blocks * columns * both,
+        activations=4 * sizes.blocks * moved * both,
         calls=sizes.blocks * both,
     )
 

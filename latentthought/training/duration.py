@@ -102,10 +102,12 @@ def sizes_of(models: Planned) -> ModelSizes:
 
 def _sizes(config: Any, in_blocks: int, trained: int, share: float) -> ModelSizes:
     heads = config.num_attention_heads
+    wide = getattr(config, "head_dim", None) or config.hidden_size // heads
     return ModelSizes(
         blocks=config.num_hidden_layers,
         in_blocks=in_blocks,
-        inner=heads * (getattr(config, "head_dim", None) or config.hidden_size // heads),
+        inner=heads * wide,
+        keys=(getattr(config, "num_key_value_heads", None) or heads) * wide,
         width=config.hidden_size,
         vocabulary=config.vocab_size,
         trained=trained,

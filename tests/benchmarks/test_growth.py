@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from benchmarks import growth
-from benchmarks.growth import BASE_SIZES, MODELS, Fit, Point, points
+from benchmarks.growth import Fit
+from benchmarks.growth_steps import BASE_SIZES, MODELS, Point, forecast, hollow_memory, points
 from benchmarks.settings import Settings
 from benchmarks.workload import Sizes, make_base
 from latentthought.training.cost import Rates, Work
@@ -76,7 +77,7 @@ def test_weights_are_counted_as_the_model_has_them(name: str) -> None:
 def test_memory_drawn_out_from_two_blocks() -> None:
     sizes = replace(Sizes(4, 2, 64, 500), batch=3, sequence=40, thoughts=3, labelled=6)
     shape = Point("base", "", sizes).shape
-    assert growth.forecast(sizes, shape) == pytest.approx(growth._hollow(sizes, shape), rel=0.02)
+    assert forecast(sizes, shape) == pytest.approx(hollow_memory(sizes, shape), rel=0.02)
 
 
 def test_what_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:

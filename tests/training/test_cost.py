@@ -30,7 +30,7 @@ from latentthought.training.measured import Measured, measured, parsed
 from latentthought.training.planned_models import planned_models
 from latentthought.training.preparation import prepare
 
-SIZES = ModelSizes(blocks=3, in_blocks=1000, inner=16, width=20, vocabulary=50, trained=2000)
+SIZES = ModelSizes(blocks=3, in_blocks=1000, inner=16, keys=8, width=20, vocabulary=50, trained=2000)
 PROBES = Probes(product=1.0, reading=2.0, moving=4.0, calling=8.0)
 
 
@@ -61,7 +61,9 @@ def test_a_step_by_hand() -> None:
     # every position attends to itself and all before it: 1 + 2 + ... + 9
     assert work.attention == 3 * 4 * 3 * 16 * 2 * 45
     assert work.weights == 3 * 2 * 4 * 1000 + 2 * 4 * 50 * 20
-    assert work.activations == 3 * 4 * 10 * 20 * 3 * 2 * 9 + 4 * 3 * 50 * 2 * 3
+    # the second pass finds keys and values of 4 columns, the third of 5
+    cached = 3 * 3 * 4 * 2 * 8 * 2 * (4 + 5)
+    assert work.activations == 3 * 4 * 10 * 20 * 3 * 2 * 9 + cached + 4 * 3 * 50 * 2 * 3
     assert work.calls == 3 * 3 * 3  # blocks, passes, forward and twice backward
     assert work.optimizer == 28 * 2000
 
@@ -95,7 +97,7 @@ def test_products_are_torchs_own_count(feedback, iterations) -> None:
     shape = StepShape(3, 20, 4, 7, 6, feedback, iterations)
     with FlopCounterMode(display=False) as counter:
         scored_passes(model, shape).backward()
-    sizes = ModelSizes(layers, 12 * layers * width**2, width, width, vocabulary, 0)
+    sizes = ModelSizes(layers, 12 * layers * width**2, width, width, width, vocabulary, 0)
     # eager attention counts the whole rectangle, of which causality needs less
     whole = sum(
         4 * layers * width * 3 * one.columns * (one.cached + one.columns) * (3 if one.gradient else 1)
@@ -112,7 +114,7 @@ def shapes() -> list[tuple[ModelSizes, StepShape]]:
     """Points along each axis, as the benchmark has them."""
     found = []
     for width, blocks in ((128, 2), (256, 4), (512, 8), (1024, 12)):
-        sizes = ModelSizes(blocks, 12 * blocks * width**2, width, width, 5000, 13 * blocks * width**2)
+        sizes = ModelSizes(blocks, 12 * blocks * width**2, width, width, width, 5000, 13 * blocks * width**2)
         for rows, thoughts, after in ((1, 1, 20), (4, 8, 40), (16, 2, 300), (4, 64, 40)):
             found.append((sizes, StepShape(rows, 60, thoughts, after, 11)))
     return found
