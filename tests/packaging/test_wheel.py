@@ -88,6 +88,7 @@ def test_the_wheel_holds_the_code_the_recipes_the_tasks_and_nothing_else(wheel, 
     expected = {
         file.relative_to(repository).as_posix() for file in (repository / "latentthought").rglob("*.py")
     }
+    expected.add("latentthought/training/measured.json")
     expected |= _yaml_below(repository / "recipes", "latentthought/recipes")
     expected |= _yaml_below(repository / "evals", "latentthought/evals")
     assert held == expected
