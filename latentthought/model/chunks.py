@@ -120,7 +120,7 @@ def _in_one_pass(
         hidden_nD = hidden_ND[rows].detach().requires_grad_()
         with products:
             logits_nV = head(hidden_nD)
-        sums = products.sums_of(leaf for leaf in leaves_of(logits_nV) if leaf is not hidden_nD)
+        leaves = [leaf for leaf in leaves_of(logits_nV) if leaf is not hidden_nD]
         value, gradient_nV = _value_and_gradient(
             logits_nV.detach(), targets, score, rows, spent=makes_no_use_of(logits_nV)
         )
@@ -128,14 +128,13 @@ def _in_one_pass(
         # the graph is let go with the chunk; what all chunks share (a cast weight) must outlive it
         hidden_gradient_ND[rows], *shares = torch.autograd.grad(
             logits_nV,
-            [hidden_nD, *sums],
+            [hidden_nD, *leaves],
             gradient_nV.to(logits_nV.dtype),
             retain_graph=True,
             allow_unused=True,
         )
-        for whole, share in zip(sums.values(), shares, strict=True):
-            if share is not None:  # where it was not added up already
-                whole += share
+        for leaf, share in zip(leaves, shares, strict=True):
+            products.add(leaf, share)
         # nothing of this chunk lies beside the next one
         del logits_nV, gradient_nV, shares
     return _Waiting.apply(total, (hidden_gradient_ND, *products.sums.values()), hidden_ND, *products.sums)

@@ -11,7 +11,7 @@ sum (a term's value must not train anything yet, and its factor is unknown).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -28,7 +28,7 @@ PART_ELEMENTS = 1 << 22
 class ProductsInPlace(TorchFunctionMode):
     """Inside, `F.linear` is differentiable as ever, but a gradient of its matrix is added to `sums`, and autograd gets none.
 
-    sums: leaf -> the sum of its gradients, in its dtype. May be entered for one chunk after the other.
+    sums: leaf -> the sum of its gradients, in its dtype, from the first one on. May be entered for one chunk after the other.
     """
 
     def __init__(self) -> None:
@@ -36,12 +36,12 @@ class ProductsInPlace(TorchFunctionMode):
         self.sums: dict[Tensor, Tensor] = {}
         self._cast: dict[Tensor, Tensor] = {}
 
-    def sums_of(self, leaves: Iterable[Tensor]) -> dict[Tensor, Tensor]:
-        """All sums, with one for each of the leaves."""
-        for leaf in leaves:
-            if leaf not in self.sums:
-                self.sums[leaf] = torch.zeros_like(leaf)
-        return self.sums
+    def add(self, leaf: Tensor, gradient: Tensor | None) -> None:
+        """Add what autograd found for a leaf beside the products, or nothing: then too it has a sum."""
+        if leaf not in self.sums:
+            self.sums[leaf] = torch.zeros_like(leaf)
+        if gradient is not None:
+            self.sums[leaf] += gradient
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is F.linear and _plain(*args, **(kwargs or {})):
@@ -96,7 +96,7 @@ class _Linear(torch.autograd.Function):
         input_nD, matrix_VD = ctx.saved_tensors
         needs_input, needs_weight, needs_bias, *_ = ctx.needs_input_grad
         if needs_weight:
-            _add_product(ctx.sums[ctx.weight], gradient_nV, input_nD)
+            _add_product(ctx.sums, ctx.weight, gradient_nV, input_nD)
         return (
             (gradient_nV @ matrix_VD).to(ctx.dtype) if needs_input else None,
             None,
@@ -106,10 +106,19 @@ class _Linear(torch.autograd.Function):
         )
 
 
-def _add_product(sum_VD: Tensor, gradient_nV: Tensor, input_nD: Tensor) -> None:
-    """Add gradient^T input to the sum."""
-    same = gradient_nV.dtype == input_nD.dtype == sum_VD.dtype
-    if same and sum_VD.dtype.itemsize >= 4:
+def _add_product(
+    sums: dict[Tensor, Tensor], weight_VD: Tensor, gradient_nV: Tensor, input_nD: Tensor
+) -> None:
+    """Add gradient^T input to the sum of a matrix."""
+    same = gradient_nV.dtype == input_nD.dtype == weight_VD.dtype
+    whole = same and weight_VD.dtype.itemsize >= 4
+    if whole and weight_VD not in sums:  # written rather than cleared and added to
+        sums[weight_VD] = torch.mm(gradient_nV.T, input_nD, out=torch.empty_like(weight_VD))
+        return
+    if weight_VD not in sums:
+        sums[weight_VD] = torch.zeros_like(weight_VD)
+    sum_VD = sums[weight_VD]
+    if whole:
         sum_VD.addmm_(gradient_nV.T, input_nD)
         return
     words = max(1, PART_ELEMENTS // sum_VD.shape[1])
