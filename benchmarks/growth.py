@@ -27,7 +27,7 @@ from benchmarks.report import Target, machine
 from benchmarks.settings import Settings
 from latentthought.memory import free_memory
 from latentthought.training.calibration import probe
-from latentthought.training.cost import KINDS, Rates, fitted
+from latentthought.training.cost import KINDS, Rates, fitted, with_attention
 from latentthought.training.measured import FILE, Measured
 
 MEMORY = 16 * 2**30
@@ -137,7 +137,7 @@ def _fit(seen: Sequence[Point]) -> Rates:
     works, updates = [point.work for point in seen], [min(point.updates) for point in seen]
     passes = [min(point.seconds) - update for point, update in zip(seen, updates, strict=True)]
     of_passes = fitted(works, passes, [kind for kind in KINDS if kind != "optimizer"])
-    return Rates(of_passes.costs.plus(fitted(works, updates, ["optimizer"]).costs))
+    return with_attention(Rates(of_passes.costs.plus(fitted(works, updates, ["optimizer"]).costs)))
 
 
 # --- one point --------------------------------------------------------------------------------------------------------

@@ -53,6 +53,7 @@ class StepTimes(TrainerCallback):
         self.timed = False
         self._say = say
         self._facts: dict[str, Any] = {}
+        self._hooks: list[Any] = []
         self._begin()
 
     def _begin(self) -> None:
@@ -83,8 +84,16 @@ class StepTimes(TrainerCallback):
             "gradient_checkpointing": inside(given["model"]).is_gradient_checkpointing,
             "skipped_steps": SKIPPED_STEPS,
         }
-        given["model"].register_forward_pre_hook(lambda *unused: self._pass("other"))
-        given["model"].register_forward_hook(lambda *unused: self._pass("backward"))
+        self._unhook()
+        self._hooks = [
+            given["model"].register_forward_pre_hook(lambda *unused: self._pass("other")),
+            given["model"].register_forward_hook(lambda *unused: self._pass("backward")),
+        ]
+
+    def _unhook(self) -> None:
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = []
 
     def _pass(self, part: str) -> None:
         if self._stepping:  # else it is a validation, or the student writes
@@ -115,6 +124,7 @@ class StepTimes(TrainerCallback):
     def on_train_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         self._switch("")
         self._settle()
+        self._unhook()
 
     # --- parts within it ----------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from types import MappingProxyType
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -169,26 +169,30 @@ class Backbone:
         capture: Sequence[int],
         products: SharedProducts | None,
     ) -> States:
-        # a reserved cache stays where it is: what a pass depends on is how long it was, and autograd's links
-        reserved = cache if isinstance(cache, ReservedCache) else None
-        length, columns = cache.get_seq_length(), embeddings.shape[1]
+        length = cache.get_seq_length()
+        # a reserved cache stays where it is: what a pass depends on is how long it was, and autograd's links. The cache itself
+        # must not be held: it gets the graph that leads back here
+        rooms, reserved = (cache.rooms, cache.columns) if isinstance(cache, ReservedCache) else (None, 0)
 
-        def before(held: Sequence[Tensor]) -> DynamicCache:
-            return rebuild_cache(held) if reserved is None else reserved.resumed(held, length)
+        def cache_of(held: Sequence[Any], length: int) -> DynamicCache:
+            return (
+                rebuild_cache(held) if rooms is None else ReservedCache.resumed(reserved, rooms, held, length)
+            )
 
-        def recomputed(embeddings: Tensor, *held: Tensor) -> tuple[Tensor, ...]:
-            inner = before(held)
+        def recomputed(embeddings: Tensor, *held: Any) -> tuple[Any, ...]:
+            inner = cache_of(held, length)
             states = self._run(embeddings, mask, positions, inner, None, capture, products)
             captured = [states.captured[layer] for layer in capture]
-            after = inner.links if isinstance(inner, ReservedCache) else flatten_cache(inner)
-            return (states.final, states.fed, *captured, *after)
+            return (states.final, states.fed, *captured, *_held(inner))
 
-        held = flatten_cache(cache) if reserved is None else reserved.links
-        final, fed, *rest = checkpoint(recomputed, embeddings, *held, **recomputing())
-        held = rest[len(capture) :]
-        done = rebuild_cache(held) if reserved is None else reserved.resumed(held, length + columns)
-        cache.layers = done.layers
+        final, fed, *rest = checkpoint(recomputed, embeddings, *_held(cache), **recomputing())
+        cache.layers = cache_of(rest[len(capture) :], length + embeddings.shape[1]).layers
         return States(final, fed, dict(zip(capture, rest[: len(capture)], strict=True)))
+
+
+def _held(cache: DynamicCache) -> Sequence[Any]:
+    """What of a cache takes part in autograd."""
+    return cache.links if isinstance(cache, ReservedCache) else flatten_cache(cache)
 
 
 def positions_of(attention_mask: Tensor) -> Tensor:

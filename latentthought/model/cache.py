@@ -20,6 +20,8 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
+from latentthought.errors import UnsupportedError
+
 # columns that a cache grows by when its room is used up, at least
 GROWTH = 64
 
@@ -27,35 +29,46 @@ GROWTH = 64
 class ReservedCache(DynamicCache):
     """A cache with room for `columns` columns, for every layer of attention; it grows beyond them where no gradient is taken."""
 
-    def __init__(self, columns: int):
+    def __init__(self, columns: int, rooms: list[Room] | None = None):
         super().__init__()
         self.columns = columns
-        self._rooms: list[_Room] = []
+        self._rooms = rooms
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
         """Write the new columns of a layer (B, H, t, D/H); returns keys and values of all columns so far."""
         while len(self.layers) <= layer_idx:
-            if len(self.layers) == len(self._rooms):
-                self._rooms.append(_Room(self.columns))
-            self.layers.append(ReservedLayer(self._rooms[len(self.layers)]))
+            self.layers.append(ReservedLayer(self._room(len(self.layers))))
         return self.layers[layer_idx].update(key_states, value_states)
 
     @property
-    def links(self) -> list[Tensor]:
-        """What the next pass follows in the order of autograd: a tensor without elements for each layer."""
-        return [layer.link for layer in self.layers if layer.is_initialized]
+    def links(self) -> list[Tensor | None]:
+        """What the next pass follows in the order of autograd: a tensor without elements for each layer that has columns."""
+        return [layer.link for layer in self.layers]
 
-    def resumed(self, links: Sequence[Tensor], length: int) -> ReservedCache:
-        """The cache as it was after its first `length` columns, sharing its room: what is run on it again is written again."""
-        cache = ReservedCache(self.columns)
-        cache._rooms = self._rooms
-        if length:
-            cache.layers = [
-                ReservedLayer(room, link, length) for room, link in zip(self._rooms, links, strict=True)
-            ]
+    @property
+    def rooms(self) -> list[Room]:
+        """The tensors behind the layers."""
+        return [layer.room for layer in self.layers]
+
+    @classmethod
+    def resumed(
+        cls, columns: int, rooms: list[Room], links: Sequence[Tensor | None], length: int
+    ) -> ReservedCache:
+        """A cache as it was after its first `length` columns, in the same rooms: what is run on it again is written again. Its
+        columns carry no gradient of their own, only by its links. Rooms that it makes are added to `rooms`."""
+        cache = cls(columns, rooms)
+        for room, link in zip(rooms, links, strict=False):
+            cache.layers.append(ReservedLayer(room, link, 0 if link is None else length))
         return cache
+
+    def _room(self, number: int) -> Room:
+        if self._rooms is None:
+            return Room(self.columns)
+        if number == len(self._rooms):
+            self._rooms.append(Room(self.columns))
+        return self._rooms[number]
 
 
 class ReservedLayer(DynamicLayer):
@@ -65,11 +78,12 @@ class ReservedLayer(DynamicLayer):
     taken moves into room of its own with those after them: beam search, which reorders it at each step, only ever joins.
     """
 
-    def __init__(self, room: _Room, link: Tensor | None = None, length: int = 0):
+    def __init__(self, room: Room, link: Tensor | None = None, length: int = 0):
         super().__init__()
-        self.room: _Room | None = room
+        self.room: Room | None = room
         self.link = link
         self._own: Tensor | None = None  # the keys as they were left; others are somebody else's change
+        self._resumed = length > 0
         if length:
             self.dtype, self.device = room.keys.dtype, room.keys.device
             self.keys, self.values = room.view(length)
@@ -83,13 +97,15 @@ class ReservedLayer(DynamicLayer):
             self._own = self.keys
         tracked = torch.is_grad_enabled()
         if self.keys is not self._own or (self.room is None and tracked):
+            assert not (tracked and self._resumed), "columns without gradient would be joined to others"
             super().update(key_states, value_states)
             self.room, self._own = None, self.keys
             return self.keys, self.values
         start = self.get_seq_length()
         if self.room is None:
-            self.room, self.link = _Room(start + GROWTH), None
-            self.room.write(self.keys, self.values, 0)
+            self.room, self.link = Room(start + GROWTH), None
+            if start:
+                self.room.write(self.keys, self.values, 0)
         if tracked:
             append = _Append.apply(key_states, value_states, self.link, self.room, start)
             self.keys, self.values, self.link = append
@@ -99,8 +115,12 @@ class ReservedLayer(DynamicLayer):
         self._own = self.keys
         return self.keys, self.values
 
+    def reset(self) -> None:
+        super().reset()
+        self.room = self.link = self._own = None
 
-class _Room:
+
+class Room:
     """The tensors (B, H, columns, D/H) behind a layer, and the gradients that add up during a backward pass."""
 
     def __init__(self, columns: int):
@@ -120,7 +140,7 @@ class _Room:
         self.values[..., start:stop, :] = values
 
     def view(self, stop: int) -> tuple[Tensor, Tensor]:
-        """All columns before `stop`, as tensors of their own: what is written behind them later does not count as a change."""
+        """All columns before `stop`, as tensors of their own: what is written behind them later is no change of theirs."""
         return self.keys[..., :stop, :].data, self.values[..., :stop, :].data
 
     def add_gradients(self, keys: Tensor | None, values: Tensor | None, stop: int) -> tuple[Tensor, Tensor]:
@@ -150,7 +170,7 @@ class _Append(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, keys: Tensor, values: Tensor, link: Tensor | None, room: _Room, start: int
+        ctx: Any, keys: Tensor, values: Tensor, link: Tensor | None, room: Room, start: int
     ) -> tuple[Tensor, Tensor, Tensor]:
         stop = start + keys.shape[-2]
         room.write(keys, values, start)
@@ -160,6 +180,7 @@ class _Append(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, keys: Tensor | None, values: Tensor | None, _link: None) -> tuple[Any, ...]:
+        refuse_second_derivatives()
         sums = ctx.room.add_gradients(keys, values, ctx.stop)
         if ctx.start == 0:
             ctx.room.forget_gradients()
@@ -175,6 +196,12 @@ def _first(room: Tensor, part: Tensor | None, stop: int) -> Tensor:
     if part is not None:
         total.narrow(-2, 0, stop).copy_(part)
     return total
+
+
+def refuse_second_derivatives() -> None:
+    """Raise `UnsupportedError` in a backward pass that is itself recorded."""
+    if torch.is_grad_enabled():
+        raise UnsupportedError("thoughts: gradients of gradients (create_graph=True) are not supported")
 
 
 def flatten_cache(cache: DynamicCache) -> list[Tensor]:

@@ -120,7 +120,9 @@ class FeedbackPasses:
         gradient = 0 if kind == "single_pass" else self.gradient_iterations
         detached = 0 if gradient is None else max(0, iterations - gradient)
         if detached:
-            prefix, cache = self._prefix(inputs)
+            # updates with gradient fork the cache, so its columns have to carry theirs
+            room = DynamicCache() if detached < iterations else None
+            prefix, cache = self._prefix(inputs, room)
             first = None
         else:
             prefix, first, cache = self._prefix_and_text(inputs)
@@ -148,15 +150,20 @@ class FeedbackPasses:
                 embeddings, mask, positions, cache, capture=capture, products=self._products
             )
 
-    def _prefix(self, inputs: ThoughtInputs) -> tuple[States, DynamicCache]:
-        cache, stop = ReservedCache(inputs.embeddings.shape[1]), inputs.start
+    def _prefix(
+        self, inputs: ThoughtInputs, cache: DynamicCache | None = None
+    ) -> tuple[States, DynamicCache]:
+        # an empty cache counts as false
+        cache = ReservedCache(inputs.embeddings.shape[1]) if cache is None else cache
+        stop = inputs.start
         return self._pass(inputs, inputs.embeddings[:, :stop], 0, stop, cache, self.capture), cache
 
     def _prefix_and_text(self, inputs: ThoughtInputs) -> tuple[States, Tensor, DynamicCache]:
         """The prefix, its cache, and `fed` of the thought columns as text but the last, (B, stop - start - 1, D), in one pass."""
         cache, start, stop = DynamicCache(), inputs.start, inputs.stop - 1
         both = self._pass(inputs, inputs.embeddings[:, :stop], 0, stop, cache, self.capture)
-        cache.crop(start - stop)
+        if stop > start:  # releases of transformers differ in what cropping nothing means
+            cache.crop(start - stop)
         captured = {layer: states[:, :start] for layer, states in both.captured.items()}
         return States(both.final[:, :start], both.fed[:, :start], captured), both.fed[:, start:], cache
 

@@ -8,10 +8,10 @@ gradients are the same but for the order of sums.
 
 Linear layers of the base take part by their `forward`, which is another one during a pass, so that any family of transformers
 serves, hooks and wrappers included. All others (small, quantised, FP8, embeddings, norms) and weights that are spread over ranks
-work as ever. Cost: gradients of outputs wait for the last pass (9 D a column and block, while its activations are let go of);
-beyond `MOST_ROWS` waiting rows they are summed up early. Rejected: torch-function modes (they catch every attribute of every
-tensor, 1 % of a step), products at the end of backward by a callback (gradients would appear behind the back of DDP and
-`autograd.grad`).
+work as ever. Cost: inputs and gradients of outputs wait for the last pass (16 D a column and block, of activations that are let
+go of meanwhile); beyond `MOST_ROWS` waiting rows they are summed up early, in 16 bits into sums of fp32. Rejected: torch-function
+modes (they catch every attribute of every tensor, 1 % of a step), products at the end of backward by a callback (gradients would
+appear behind the back of DDP and `autograd.grad`).
 """
 
 from __future__ import annotations
@@ -24,10 +24,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import CheckpointWrapper
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from latentthought.errors import UnsupportedError
+from latentthought.model.cache import refuse_second_derivatives
 from latentthought.model.sharding import sharded
 
 # waiting rows of a layer above which they are summed up: enough for a product bound by arithmetic
@@ -64,7 +66,7 @@ class SharedProducts:
     def _first(self, layer: nn.Linear | Conv1D, hidden: Tensor) -> Tensor:
         """The first use of a layer, which tells the type that products are taken in."""
         device = hidden.device.type
-        lowered = torch.is_autocast_enabled(device)
+        lowered = torch.is_autocast_enabled(device) and layer.weight.dtype != torch.float64
         dtype = torch.get_autocast_dtype(device) if lowered else layer.weight.dtype
         weight = _Weight(layer, dtype)
         product = partial(_Product.apply, weight.rows, weight.weight, weight.bias)
@@ -83,11 +85,19 @@ def _linear_layers(base: PreTrainedModel) -> list[nn.Linear | Conv1D]:
     def large(weight: Tensor) -> bool:
         return weight.numel() >= LEAST_ELEMENTS["cpu" if weight.device.type == "cpu" else "elsewhere"]
 
+    wrapped = {
+        inner
+        for wrapper in base.base_model.modules()
+        if isinstance(wrapper, CheckpointWrapper)
+        for inner in wrapper.modules()
+    }  # what is recomputed there finds the layers' own forward
     return [
         module
         for module in base.base_model.modules()
         if type(module) in (nn.Linear, Conv1D)
         and module.weight.requires_grad
+        and not is_traceable_wrapper_subclass(module.weight)  # quantised, or spread over ranks
+        and module not in wrapped
         and large(module.weight)
         and (module.bias is None or module.bias.requires_grad)
         and "forward" not in vars(module)
@@ -189,7 +199,7 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
-        _once()
+        refuse_second_derivatives()
         inputs, weight = ctx.saved_tensors
         flat_NO = gradient.reshape(-1, weight.shape[0])
         ctx.rows.add(inputs.reshape(-1, weight.shape[1]), flat_NO)
@@ -213,8 +223,3 @@ def _few(rows: int, weight: Tensor) -> bool:
 
 def _of_few(inputs_NI: Tensor, weight_OI: Tensor, bias_O: Tensor | None) -> Tensor:
     return torch.ops.mkldnn._linear_pointwise(inputs_NI, weight_OI, bias_O, "none", [], "")
-
-
-def _once() -> None:
-    if torch.is_grad_enabled():
-        raise UnsupportedError("thoughts: gradients of gradients (create_graph=True) are not supported")

@@ -24,7 +24,7 @@ fit is no longer linear), and measured tables to interpolate (thousands of steps
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import combinations
 from typing import NamedTuple
 
@@ -190,3 +190,10 @@ def fitted(works: Sequence[Work], seconds: Sequence[float], kinds: Sequence[str]
                 least, best = error, np.zeros(len(kinds))
                 best[list(chosen)] = found / unit
     return Rates(Work(**dict(zip(kinds, best.tolist(), strict=True))))
+
+
+def with_attention(rates: Rates) -> Rates:
+    """Rates at which attention costs at least what products do: short rows hardly show it, and a fit to them that found nothing
+    for it would tell nothing of long ones."""
+    costs = rates.costs
+    return Rates(replace(costs, attention=max(costs.attention, costs.products)))

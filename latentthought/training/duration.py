@@ -67,7 +67,8 @@ def duration(
     """Of a run in one process. longest: the step that memory was counted for; rows, tokens: where they are at hand."""
     recipe = models.recipe
     if not rows:
-        seconds = rates.seconds(_work(models, [longest], longest.rows))
+        _, accumulation = recipe.engine.accumulation(recipe.training.batch_size, 1)
+        seconds = rates.seconds(_work(models, [longest] * accumulation, longest.rows))
         return Duration(seconds, seconds, None, tuple(known.beyond(longest, models.parameters)))
     plan = StagePlan(
         recipe.curriculum, len(rows), recipe.training.batch_size, recipe.seed, recipe.training.max_steps

@@ -128,7 +128,14 @@ def test_recomputing_passes_changes_neither_loss_nor_gradient(case):
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
     ids, mask, thoughts, labels = batch()
-    for arguments in ({"thought_mask": thoughts}, {"thought_mask": thoughts, "feedback": "single_pass"}, {}):
+    jacobi = {"feedback": "jacobi", "jacobi_iterations": 3}
+    for arguments in (
+        {"thought_mask": thoughts},
+        {"thought_mask": thoughts, "feedback": "single_pass"},
+        {"thought_mask": thoughts, **jacobi},
+        {"thought_mask": thoughts, **jacobi, "gradient_iterations": 1},
+        {},
+    ):
         model.gradient_checkpointing_disable()
         plain = model(ids, mask, labels=labels, **arguments)
         plain.loss.backward()

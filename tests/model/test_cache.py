@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -126,6 +129,58 @@ def test_a_cropped_cache_keeps_its_gradient():
         return parts[0][1].grad
 
     torch.testing.assert_close(run(ReservedCache(20)), run(DynamicCache()))
+
+
+def test_a_cache_that_was_reset_takes_another_batch():
+    with torch.no_grad():
+        cache, (first, *_) = ReservedCache(sum(COLUMNS)), columns(gradient=False)
+        attend(cache, [first])
+        cache.reset()
+        assert cache.get_seq_length() == 0
+        more = [tensor.repeat(2, 1, 1, 1) for tensor in first]
+        torch.testing.assert_close(attend(cache, [more]), attend(DynamicCache(), [more]), rtol=0, atol=0)
+
+
+def test_room_that_was_left_is_let_go():
+    with torch.no_grad():
+        cache, parts = ReservedCache(sum(COLUMNS)), columns(gradient=False)
+        attend(cache, parts[:2])
+        left = weakref.ref(cache.rooms[0])
+        cache.batch_repeat_interleave(2)
+        attend(cache, [[tensor.repeat_interleave(2, 0) for tensor in part] for part in parts[2:]])
+        assert left() is None
+
+
+@pytest.mark.parametrize("checkpointing", [False, True], ids=["kept", "recomputed"])
+def test_a_forward_without_backward_leaves_nothing(checkpointing):
+    model = LatentThoughtForCausalLM.from_base(tiny_base(*PAIRWISE[0]), ThoughtConfig()).train()
+    if checkpointing:
+        model.gradient_checkpointing_enable()
+    ids = torch.randint(3, VOCABULARY, (2, 12), generator=torch.Generator().manual_seed(4))
+    thoughts = torch.zeros_like(ids, dtype=torch.bool)
+    thoughts[:, 5:8] = True
+
+    def alive():
+        gc.collect()
+        return sum(isinstance(one, torch.Tensor) for one in gc.get_objects())
+
+    model(ids, None, ids, thoughts)
+    before = alive()
+    for _ in range(3):
+        model(ids, None, ids, thoughts)
+    assert alive() == before
+
+
+@pytest.mark.parametrize("kind", ["jacobi", "single_pass"])
+def test_one_thought_crops_nothing(kind, monkeypatch):
+    """Releases of transformers differ in what `crop(0)` does; it is not called."""
+    monkeypatch.setattr(DynamicCache, "crop", lambda cache, count: pytest.fail(f"crop({count})"))
+    model = LatentThoughtForCausalLM.from_base(tiny_base(*PAIRWISE[0]), ThoughtConfig())
+    ids = torch.randint(3, VOCABULARY, (2, 12), generator=torch.Generator().manual_seed(4))
+    thoughts = torch.zeros_like(ids, dtype=torch.bool)
+    thoughts[:, 5] = True
+    exact = model(ids, None, ids, thoughts).loss
+    torch.testing.assert_close(model(ids, None, ids, thoughts, feedback=kind).loss, exact)
 
 
 @pytest.mark.parametrize("checkpointing", [False, True], ids=["kept", "recomputed"])

@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 import torch
 from torch import nn
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers.pytorch_utils import Conv1D
 
@@ -157,6 +158,14 @@ def test_half_precision_is_as_close_to_fp32_as_autocast_itself():
         scale = value.abs().max()
         assert shared[name].dtype == plain[name].dtype == torch.float32
         assert (shared[name] - value).abs().max() <= 1.5 * (plain[name] - value).abs().max() + 1e-3 * scale
+
+
+def test_layers_that_are_recomputed_by_somebody_else_are_left_alone():
+    model = Stack()
+    model.up = checkpoint_wrapper(model.up)
+    with SharedProducts(model).installed():
+        assert "forward" not in vars(model.up._checkpoint_wrapped_module)
+        assert "forward" in vars(model.down)
 
 
 def test_gradients_of_gradients_are_refused():

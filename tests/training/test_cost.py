@@ -23,6 +23,7 @@ from latentthought.training.cost import (
     passes_of,
     reading_work,
     step_work,
+    with_attention,
 )
 from latentthought.training.duration import duration, sizes_of, step_shapes
 from latentthought.training.hollow_step import StepShape, scored_passes
@@ -40,8 +41,8 @@ PROBES = Probes(product=1.0, reading=2.0, moving=4.0, calling=8.0)
         (StepShape(2, 10, 0, 5, 5), [Pass(15)]),
         (StepShape(2, 10, 3, 5, 5), [Pass(10), Pass(1, 10), Pass(1, 11), Pass(6, 12)]),
         (StepShape(2, 10, 1, 5, 5), [Pass(10), Pass(6, 10)]),
-        (StepShape(2, 10, 3, 5, 5, "jacobi", 2), [Pass(10), Pass(2, 10), Pass(2, 10), Pass(8, 10)]),
-        (StepShape(2, 10, 2, 5, 5, "jacobi"), [Pass(10), Pass(1, 10), Pass(1, 10), Pass(7, 10)]),
+        (StepShape(2, 10, 3, 5, 5, "jacobi", 2), [Pass(12), Pass(2, 10), Pass(8, 10)]),
+        (StepShape(2, 10, 2, 5, 5, "jacobi"), [Pass(11), Pass(1, 10), Pass(7, 10)]),
         (StepShape(2, 10, 3, 5, 5, "single_pass"), [Pass(10), Pass(2, 10, False), Pass(8, 10)]),
         (
             StepShape(2, 10, 0, 5, 5, chain=9, chain_labels=0),
@@ -256,6 +257,26 @@ def test_without_rows_a_step_is_of_the_longest() -> None:
     found = duration(models, shape, known(), planted())
     assert found.run is None and found.steps is None and "100 thoughts" in found.beyond
     assert found.step == pytest.approx(planted().seconds(step_work(sizes_of(models), shape, clipping=True)))
+
+
+def test_without_rows_a_step_is_all_its_micro_batches() -> None:
+    def seconds(batch: int) -> float:
+        settings = (f"training.batch_size={batch}", "engine.micro_batch_size=4", "model.scratch.layers=1")
+        passes = dataclasses.replace(planted().costs, optimizer=0.0)
+        return duration(
+            planned_models(load_recipe("quickstart", settings)),
+            StepShape(4, 50, 6, 4, 5),
+            known(),
+            Rates(passes),
+        ).step
+
+    assert seconds(32) == pytest.approx(8 * seconds(4))
+
+
+def test_long_rows_are_told_of_attention() -> None:
+    none = Rates(dataclasses.replace(planted().costs, attention=0.0))
+    assert with_attention(none).costs == dataclasses.replace(none.costs, attention=none.costs.products)
+    assert with_attention(planted()).costs.attention >= planted().costs.attention
 
 
 def test_threads_are_left_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
