@@ -27,7 +27,8 @@ from benchmarks.report import Target
 from benchmarks.settings import Settings
 from benchmarks.timing import Side, Timing, measure, peak_bytes, shortage
 
-ROUNDS = 3
+# a run takes tens of seconds, so that warming up is nothing beside it
+ROUNDS = 1
 TOLERANCE = 1e-5
 # more than one chunk of ours
 REFERENCE_POSITIONS = 256
@@ -176,7 +177,7 @@ class Contest:
 
         sides = [Side(name, "", partial(step, form)) for name, form in self.forms.items()]
         rounds = settings.rounds_or(ROUNDS)
-        timings = measure(sides, settings.device, rounds, memory=False, progress=progress)
+        timings = measure(sides, settings.device, rounds, warmup=0, memory=False, progress=progress)
         extra = {}
         for side in sides:
             progress(f"memory of {side.name}")
