@@ -20,6 +20,7 @@ compared with those of the same loop without a cache.
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -160,15 +161,10 @@ def our_tokens(model: LatentThoughtForCausalLM, prompts: Tensor, thoughts: int, 
     return output[:, prompts.shape[1] :]
 
 
-def base_tokens(model: LatentThoughtForCausalLM, prompts: Tensor, new_tokens: int) -> Tensor:
-    """(B, N) new tokens of the base model's own `generate`."""
-    output = model.base.generate(
-        prompts,
-        attention_mask=torch.ones_like(prompts),
-        max_new_tokens=new_tokens,
-        min_new_tokens=new_tokens,
-        do_sample=False,
-    )
+def base_tokens(model: LatentThoughtForCausalLM, prompts: Tensor, new_tokens: int, **how: Any) -> Tensor:
+    """(rows, N) new tokens of the base model's own `generate`, greedily or as `how` says."""
+    chosen = {"do_sample": False, "max_new_tokens": new_tokens, "min_new_tokens": new_tokens, **how}
+    output = model.base.generate(prompts, attention_mask=torch.ones_like(prompts), **chosen)
     return output[:, prompts.shape[1] :]
 
 

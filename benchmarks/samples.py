@@ -25,6 +25,7 @@ from transformers import DynamicCache
 
 from benchmarks import rivals, workload
 from benchmarks.agreement import TOLERANCE, Disagreement, counted, require_same_tokens
+from benchmarks.generate import base_tokens
 from benchmarks.report import Floor, Report, Row, Target
 from benchmarks.settings import Settings
 from benchmarks.timing import Side, measure
@@ -117,7 +118,7 @@ def sides_of(model: LatentThoughtForCausalLM, prompt: Tensor, sizes: Sizes) -> d
 def our_tokens(
     model: LatentThoughtForCausalLM, prompts: Tensor, thoughts: int, new_tokens: int, **how: Any
 ) -> Tensor:
-    """(rows, N) new tokens after thoughts."""
+    """(rows, N) new tokens after thoughts, from the very call whose thoughts are compared."""
     return our_output(model, prompts, thoughts, new_tokens, **how).sequences[:, prompts.shape[1] :]
 
 
@@ -134,18 +135,6 @@ def our_output(
         return_dict_in_generate=True,
         **how,
     )
-
-
-def base_tokens(model: LatentThoughtForCausalLM, prompts: Tensor, new_tokens: int, **how: Any) -> Tensor:
-    """(rows, N) new tokens of the base model's own `generate`."""
-    output = model.base.generate(
-        prompts,
-        attention_mask=torch.ones_like(prompts),
-        max_new_tokens=new_tokens,
-        min_new_tokens=new_tokens,
-        **how,
-    )
-    return output[:, prompts.shape[1] :]
 
 
 @torch.no_grad()

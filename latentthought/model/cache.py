@@ -20,7 +20,7 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from latentthought.errors import UnsupportedError
+from latentthought.model.first_order import refuse_second_derivatives
 
 # columns that a cache grows by when its room is used up, at least
 GROWTH = 64
@@ -196,12 +196,6 @@ def _first(room: Tensor, part: Tensor | None, stop: int) -> Tensor:
     if part is not None:
         total.narrow(-2, 0, stop).copy_(part)
     return total
-
-
-def refuse_second_derivatives() -> None:
-    """Raise `UnsupportedError` in a backward pass that is itself recorded."""
-    if torch.is_grad_enabled():
-        raise UnsupportedError("thoughts: gradients of gradients (create_graph=True) are not supported")
 
 
 def flatten_cache(cache: DynamicCache) -> list[Tensor]:

@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.checkpoint import checkpoint
 
-from latentthought.errors import UnsupportedError
+from latentthought.model.first_order import refuse_second_derivatives
 from latentthought.model.head_gradient import ProductsInPlace, leaves_of, makes_no_use_of
 from latentthought.model.sharding import most_of_all_ranks, recomputing
 
@@ -184,17 +184,9 @@ class _Scored(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, factor: Tensor) -> tuple[Tensor | None, ...]:
-        _refuse_second_order()
+        refuse_second_derivatives()
         (gradient_nV,) = ctx.saved_tensors
         return (gradient_nV * factor).to(ctx.dtype), None, None, None
-
-
-def _refuse_second_order() -> None:
-    """In a backward pass that is recorded, where what depends on a gradient would silently not be trained."""
-    if torch.is_grad_enabled():
-        raise UnsupportedError(
-            "create_graph: a loss of more logits than fit one chunk has gradients, but they have none of their own"
-        )
 
 
 class _Waiting(torch.autograd.Function):
@@ -207,7 +199,7 @@ class _Waiting(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, factor: Tensor) -> tuple[Tensor | None, ...]:
-        _refuse_second_order()
+        refuse_second_derivatives()
         gradients = ctx.saved_tensors
         # in place in the last pass through this graph, after which autograd lets go of them, and the caller is their only holder;
         # but a term's gradient norm is asked for before the backward pass of the step

@@ -112,7 +112,8 @@ class FeedbackPasses:
         if kind == "single_pass" and given_states is not None:
             return self._given(inputs, given_states, text_states)
         if kind == "sequential":
-            prefix, cache = self._prefix(inputs)
+            cache = self._reserved(inputs)
+            prefix = self._prefix(inputs, cache)
             text = self._text_states(inputs, prefix, cache) if text_states else None
             return self._sequential(inputs, prefix, cache, text)
         columns = inputs.stop - inputs.start
@@ -121,11 +122,11 @@ class FeedbackPasses:
         detached = 0 if gradient is None else max(0, iterations - gradient)
         if detached:
             # updates with gradient fork the cache, so its columns have to carry theirs
-            room = DynamicCache() if detached < iterations else None
-            prefix, cache = self._prefix(inputs, room)
-            first = None
+            cache = DynamicCache() if detached < iterations else self._reserved(inputs)
+            prefix, first = self._prefix(inputs, cache), None
         else:
-            prefix, first, cache = self._prefix_and_text(inputs)
+            cache = DynamicCache()
+            prefix, first = self._prefix_and_text(inputs, cache)
         text = self._text_states(inputs, prefix, cache) if text_states else None
         return self._jacobi(inputs, prefix, first, cache, text, iterations, detached)
 
@@ -150,22 +151,21 @@ class FeedbackPasses:
                 embeddings, mask, positions, cache, capture=capture, products=self._products
             )
 
-    def _prefix(
-        self, inputs: ThoughtInputs, cache: DynamicCache | None = None
-    ) -> tuple[States, DynamicCache]:
-        # an empty cache counts as false
-        cache = ReservedCache(inputs.embeddings.shape[1]) if cache is None else cache
-        stop = inputs.start
-        return self._pass(inputs, inputs.embeddings[:, :stop], 0, stop, cache, self.capture), cache
+    def _reserved(self, inputs: ThoughtInputs) -> ReservedCache:
+        return ReservedCache(inputs.embeddings.shape[1])
 
-    def _prefix_and_text(self, inputs: ThoughtInputs) -> tuple[States, Tensor, DynamicCache]:
-        """The prefix, its cache, and `fed` of the thought columns as text but the last, (B, stop - start - 1, D), in one pass."""
-        cache, start, stop = DynamicCache(), inputs.start, inputs.stop - 1
+    def _prefix(self, inputs: ThoughtInputs, cache: DynamicCache) -> States:
+        return self._pass(inputs, inputs.embeddings[:, : inputs.start], 0, inputs.start, cache, self.capture)
+
+    def _prefix_and_text(self, inputs: ThoughtInputs, cache: DynamicCache) -> tuple[States, Tensor]:
+        """The prefix, and `fed` of the thought columns as text but the last, (B, stop - start - 1, D), in one pass; the cache is
+        left with the prefix."""
+        start, stop = inputs.start, inputs.stop - 1
         both = self._pass(inputs, inputs.embeddings[:, :stop], 0, stop, cache, self.capture)
         if stop > start:  # releases of transformers differ in what cropping nothing means
             cache.crop(start - stop)
         captured = {layer: states[:, :start] for layer, states in both.captured.items()}
-        return States(both.final[:, :start], both.fed[:, :start], captured), both.fed[:, start:], cache
+        return States(both.final[:, :start], both.fed[:, :start], captured), both.fed[:, start:]
 
     def _sequential(
         self, inputs: ThoughtInputs, prefix: States, cache: DynamicCache, text: Tensor | None

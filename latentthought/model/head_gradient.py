@@ -17,9 +17,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+
+from latentthought.model.first_order import refuse_second_derivatives
 
 # of a product in lower precision, which is made or rounded apart, so much at once
 PART_ELEMENTS = 1 << 22
@@ -91,8 +92,8 @@ class _Linear(torch.autograd.Function):
         return F.linear(input_nD, matrix_VD, bias_V)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient_nV: Tensor) -> tuple[Tensor | None, ...]:
+        refuse_second_derivatives()
         input_nD, matrix_VD = ctx.saved_tensors
         needs_input, needs_weight, needs_bias, *_ = ctx.needs_input_grad
         if needs_weight:

@@ -29,7 +29,7 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from latentthought.model.cache import refuse_second_derivatives
+from latentthought.model.first_order import refuse_second_derivatives
 from latentthought.model.sharding import sharded
 
 # waiting rows of a layer above which they are summed up: enough for a product bound by arithmetic
