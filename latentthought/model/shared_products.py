@@ -8,10 +8,11 @@ gradients are the same but for the order of sums.
 
 Linear layers of the base take part by their `forward`, which is another one during a pass, so that any family of transformers
 serves, hooks and wrappers included. All others (small, quantised, FP8, embeddings, norms) and weights that are spread over ranks
-work as ever. Cost: inputs and gradients of outputs wait for the last pass (16 D a column and block, of activations that are let
-go of meanwhile); beyond `MOST_ROWS` waiting rows they are summed up early, in 16 bits into sums of fp32. Rejected: torch-function
-modes (they catch every attribute of every tensor, 1 % of a step), products at the end of backward by a callback (gradients would
-appear behind the back of DDP and `autograd.grad`).
+work as ever. The products of a pass itself, forward and backward, take the fastest kernel for as few rows (`few_rows.py`).
+Cost: inputs and gradients of outputs wait for the last pass (16 D a column and block, of activations that are let go of
+meanwhile); when `MOST_ROWS` wait they are summed up early, in 16 bits into sums of fp32. Rejected: torch-function modes (they
+catch every attribute of every tensor, 1 % of a step), products at the end of backward by a callback (gradients would appear
+behind the back of DDP and `autograd.grad`).
 """
 
 from __future__ import annotations
@@ -22,30 +23,34 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import CheckpointWrapper
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from latentthought.model import few_rows
 from latentthought.model.first_order import refuse_second_derivatives
 from latentthought.model.sharding import sharded
 
-# waiting rows of a layer above which they are summed up: enough for a product bound by arithmetic
+# waiting rows of a layer that are summed up: enough for a product bound by arithmetic, and about as large as the gradient
 MOST_ROWS = 512
+# and in a step that recomputes its passes, once it holds that gradient: waiting rows are a good part of what else it holds
+MOST_BESIDE_GRADIENT = 64
 # elements of a weight below which autograd's own way is faster: sharing costs some 40 us a pass and layer on the host, and spares
 # 16 bytes an element; an accelerator moves those a hundred times faster
 LEAST_ELEMENTS = {"cpu": 1 << 16, "elsewhere": 1 << 22}
-# rows up to which a product on the CPU is bound by reading the weight
-FEW_ROWS = 64
 
 
 class SharedProducts:
-    """The linear layers of one base during one step: all passes that are to share their products go through it."""
+    """The linear layers of one base during one step: all passes that are to share their products go through it.
 
-    def __init__(self, base: PreTrainedModel):
+    recomputed: whether the passes keep nothing, so that memory counts for more than time.
+    """
+
+    def __init__(self, base: PreTrainedModel, recomputed: bool = False):
         self._base = base
+        self._beside_gradient = MOST_BESIDE_GRADIENT if recomputed else MOST_ROWS
         self._layers: list[nn.Linear | Conv1D] | None = None
         self._shared: dict[nn.Module, Callable[[Tensor], Tensor]] = {}
 
@@ -68,7 +73,7 @@ class SharedProducts:
         device = hidden.device.type
         lowered = torch.is_autocast_enabled(device) and layer.weight.dtype != torch.float64
         dtype = torch.get_autocast_dtype(device) if lowered else layer.weight.dtype
-        weight = _Weight(layer, dtype)
+        weight = _Weight(layer, dtype, self._beside_gradient)
         product = partial(_Product.apply, weight.rows, weight.weight, weight.bias)
         shared = partial(_lowered, product, dtype) if lowered else product
         self._shared[layer] = vars(layer)["forward"] = shared
@@ -107,16 +112,17 @@ def _linear_layers(base: PreTrainedModel) -> list[nn.Linear | Conv1D]:
 class _Weight:
     """weight: (out, in) and bias: (out,) in the type of the products, as they follow in autograd from the layer's own."""
 
-    def __init__(self, layer: nn.Linear | Conv1D, dtype: torch.dtype):
-        self.rows = _Rows(transposed=isinstance(layer, Conv1D))
+    def __init__(self, layer: nn.Linear | Conv1D, dtype: torch.dtype, beside_gradient: int):
+        self.rows = _Rows(isinstance(layer, Conv1D), beside_gradient)
         self.weight, self.bias = _Collect.apply(layer.weight, layer.bias, dtype, self.rows)
 
 
 class _Rows:
     """What the gradients of one weight are made of, while a backward pass goes on."""
 
-    def __init__(self, transposed: bool):
+    def __init__(self, transposed: bool, beside_gradient: int):
         self.transposed = transposed
+        self._beside_gradient = beside_gradient
         self._task = -1
         self._clear()
 
@@ -135,7 +141,7 @@ class _Rows:
         self._inputs.append(inputs_NI)
         self._gradients.append(gradients_NO)
         self._waiting += len(inputs_NI)
-        if self._waiting >= MOST_ROWS:
+        if self._waiting >= (MOST_ROWS if self._weight is None else self._beside_gradient):
             self._sum_up()
 
     def take(self) -> tuple[Tensor | None, Tensor | None]:
@@ -193,9 +199,7 @@ class _Product(torch.autograd.Function):
     def forward(ctx: Any, rows: _Rows, weight: Tensor, bias: Tensor | None, inputs: Tensor) -> Tensor:
         ctx.save_for_backward(inputs, weight)
         ctx.rows = rows
-        if inputs.dim() == 3 and _few(inputs.shape[0] * inputs.shape[1], weight):
-            return _of_few(inputs.flatten(0, 1), weight, bias).view(*inputs.shape[:-1], -1)
-        return F.linear(inputs, weight, bias)
+        return few_rows.linear(inputs.flatten(0, -2), weight, bias).view(*inputs.shape[:-1], -1)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
@@ -205,21 +209,4 @@ class _Product(torch.autograd.Function):
         ctx.rows.add(inputs.reshape(-1, weight.shape[1]), flat_NO)
         if not ctx.needs_input_grad[3]:
             return None, None, None, None
-        turned = weight.t()
-        back = _of_few(flat_NO, turned, None) if _few(len(flat_NO), turned) else flat_NO @ weight
-        return None, None, None, back.view(inputs.shape)
-
-
-def _few(rows: int, weight: Tensor) -> bool:
-    """Whether a product is one of few rows with a weight (out, in) that oneDNN takes as it lies: then it is the faster kernel."""
-    return (
-        rows <= FEW_ROWS
-        and weight.is_contiguous()
-        and weight.device.type == "cpu"
-        and weight.dtype == torch.float32
-        and torch.backends.mkldnn.is_available()
-    )
-
-
-def _of_few(inputs_NI: Tensor, weight_OI: Tensor, bias_O: Tensor | None) -> Tensor:
-    return torch.ops.mkldnn._linear_pointwise(inputs_NI, weight_OI, bias_O, "none", [], "")
+        return None, None, None, few_rows.linear(flat_NO, weight.t()).view(inputs.shape)

@@ -93,6 +93,19 @@ def test_gradients_are_autograds(kind, bias, most, monkeypatch):
         torch.testing.assert_close(shared[name], plain[name], rtol=1e-5, atol=1e-6, msg=name)
 
 
+@pytest.mark.parametrize(("recomputed", "expected"), [(False, 2), (True, 3)])
+def test_recomputed_passes_leave_fewer_rows_waiting(recomputed, expected, monkeypatch):
+    """Passes of 4, 1, 1 and 3 columns and two rows: backward brings 6, 2, 2 and 8 rows."""
+    monkeypatch.setattr(shared_products, "MOST_ROWS", 8)
+    monkeypatch.setattr(shared_products, "MOST_BESIDE_GRADIENT", 2)
+    model = Stack()
+    with Products() as counted:
+        shared = gradients(model, products=SharedProducts(model, recomputed))
+    assert counted.made[tuple(model.up.weight.shape)] == expected
+    for name, gradient in gradients(model).items():
+        torch.testing.assert_close(shared[name], gradient, rtol=1e-5, atol=1e-6, msg=name)
+
+
 def test_a_weight_gets_one_product_however_many_passes():
     model = Stack()
     shape = tuple(model.up.weight.shape)
