@@ -27,6 +27,7 @@ from latentthought.model.cache import ReservedCache, flatten_cache, rebuild_cach
 from latentthought.model.capture import block_count, capturing
 from latentthought.model.sharding import recomputing, whole_shape
 from latentthought.model.shared_products import SharedProducts
+from latentthought.model.tied_table import looked_up
 
 
 class States(NamedTuple):
@@ -96,7 +97,7 @@ class Backbone:
 
     def embed(self, input_ids: Tensor) -> Tensor:
         """(B, T) ids -> (B, T, D): the embedding module's actual output (Gemma scales inside it)."""
-        return self.base.get_input_embeddings()(input_ids)
+        return looked_up(self.base.get_input_embeddings(), input_ids)
 
     def head(self, hidden: Tensor) -> Tensor:
         """(..., D) -> (..., V) logits, with the output transforms that some families put after the head."""

@@ -2,8 +2,8 @@
 
 Autograd makes the gradient of a matrix whole before it adds it to anything: 519 MiB for 151,936 words of width 896, anew for
 each chunk. Inside `ProductsInPlace` the product that makes it adds to the sum instead. It stands for `F.linear` alone, wherever
-in the head it is called, on a plain matrix that is a leaf; what else a head is made of (LoRA, new token rows, a soft cap) stays
-with autograd, and so does a matrix that is no such leaf.
+in the head it is called, on a plain matrix that is a leaf, or stands for one (`tied_table.py`); what else a head is made of
+(LoRA, new token rows, a soft cap) stays with autograd, and so does a matrix that is no such leaf.
 
 Rejected: looking for a head that is one `nn.Linear` (blind to hooks, casts and what some families put after it); `.grad` as the
 sum (a term's value must not train anything yet, and its factor is unknown).
@@ -21,6 +21,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from latentthought.model.first_order import refuse_second_derivatives
+from latentthought.model.tied_table import is_stand_in, stand_in_of
 
 # of a product in lower precision, which is made or rounded apart, so much at once
 PART_ELEMENTS = 1 << 22
@@ -62,7 +63,7 @@ def _plain(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
     """Whether this product can be differentiated here."""
     return (
         torch.is_grad_enabled()
-        and weight.is_leaf
+        and (weight.is_leaf or is_stand_in(weight))
         and input.dim() == weight.dim() == 2
         # neither spread over ranks nor quantized
         and all(
@@ -136,13 +137,16 @@ def makes_no_use_of(output: Tensor) -> bool:
 
 
 def leaves_of(output: Tensor) -> Iterator[Tensor]:
-    """The tensors that wait for a gradient at the ends of a graph, in a fixed order."""
+    """The tensors that wait for a gradient at the ends of a graph, in a fixed order; a tied table's stand-in is an end."""
     seen, ahead = set(), [output.grad_fn]
     while ahead:
         node = ahead.pop()
         if node is None or node in seen:
             continue
         seen.add(node)
+        if (stand_in := stand_in_of(node)) is not None:
+            yield stand_in
+            continue
         if type(node).__name__ == "AccumulateGrad":
             yield node.variable  # type: ignore[attr-defined]
         ahead.extend(after for after, _ in node.next_functions)

@@ -28,6 +28,7 @@ from latentthought.model.recomputing import RecomputedPasses
 from latentthought.model.saving import ModelFiles
 from latentthought.model.scoring import kept_positions, next_token_loss
 from latentthought.model.spans import span
+from latentthought.model.tied_table import with_one_gradient
 from latentthought.thoughts.layout import Feedback as FeedbackKind
 from latentthought.thoughts.mixing import MixRatio
 from latentthought.thoughts.scale import ScaleMatcher, root_mean_square
@@ -114,6 +115,7 @@ class LatentThoughtForCausalLM(
         self.scale.target.copy_(torch.cat(sizes).mean())
         return float(self.scale.target)
 
+    @with_one_gradient
     def forward(
         self,
         input_ids: Tensor | None = None,

@@ -88,7 +88,13 @@ def forecast(models: Planned, processes: int, rows: Sequence[Encoded] = (), toke
     model = models.student()
     if recipe.engine.gradient_checkpointing:
         inside(model).gradient_checkpointing_enable()
-    moving = step_memory(model, shape, bf16=recipe.engine.autocast != "fp32", gradients=gradients)
+    moving = step_memory(
+        model,
+        shape,
+        bf16=recipe.engine.autocast != "fp32",
+        gradients=gradients,
+        spread=recipe.engine.strategy in ("zero3", "fsdp2") and processes > 1,
+    )
     if gradients == "there":
         moving -= 4 * models.trained  # which stand in a line of their own
     held = "gradients and activations" if gradients == "fresh" else "activations"

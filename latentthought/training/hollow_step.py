@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -55,13 +55,19 @@ class StepShape:
 
 
 def step_memory(
-    model: nn.Module, shape: StepShape, *, bf16: bool = False, gradients: Gradients = "fresh"
+    model: nn.Module,
+    shape: StepShape,
+    *,
+    bf16: bool = False,
+    gradients: Gradients = "fresh",
+    spread: bool = False,
 ) -> int:
     """Bytes that a forward and a backward pass take at their highest, beside the weights.
 
     Args:
         model: a latent-thought model or peft's wrapper of one, on the meta device (it is moved to fake memory).
-        bf16: under autocast. gradients: whether those of the weights count; see `Gradients`.
+        bf16: under autocast. gradients: whether those of the weights count; see `Gradients`. spread: weights are spread over
+            ranks, so that a tied table has a gradient of its lookups beside the head's.
     """
     from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -77,7 +83,7 @@ def step_memory(
             memory.add(tensor.grad for tensor in trained)
             with memory:
                 with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-                    loss = scored_passes(latent, shape)
+                    loss = scored_passes(latent, shape, spread)
                 loss.backward()
             return memory.peak
 
@@ -130,8 +136,15 @@ def _let_go(parameter: Tensor) -> None:
     parameter.grad = None
 
 
-def scored_passes(model: LatentThoughtForCausalLM, shape: StepShape) -> Tensor:
+def scored_passes(model: LatentThoughtForCausalLM, shape: StepShape, spread: bool = False) -> Tensor:
     """The passes of a step and the cross-entropy of its labelled positions, as `forward` runs them."""
+    from latentthought.model.tied_table import one_gradient
+
+    with nullcontext() if spread else one_gradient(model.base):
+        return _scored_passes(model, shape)
+
+
+def _scored_passes(model: LatentThoughtForCausalLM, shape: StepShape) -> Tensor:
     from latentthought.model.feedback import FeedbackPasses
     from latentthought.model.inputs import ThoughtInputs
 
@@ -161,7 +174,8 @@ def _padded(size: tuple[int, int]) -> Tensor:
 
 def _text_loss(model: LatentThoughtForCausalLM, rows: int, positions: int, labels: int) -> Tensor:
     ids, mask = torch.zeros((rows, positions), dtype=torch.long), _padded((rows, positions))
-    final = model.backbone.run(model.backbone.embed(ids), mask, torch.zeros_like(ids)).final
+    embeds = model.backbone.embed(ids) if model.backbone.checkpointing else None
+    final = model.backbone.run(embeds, mask, torch.zeros_like(ids), input_ids=ids).final
     return _head_loss(model, final, labels) if labels else final.float().sum() * 0.0
 
 
