@@ -4,10 +4,11 @@ Prompt, 512 reasoning positions whose inputs blend word and previous state, answ
 would take 512 passes that wait for each other; `single_pass` takes the states from a pass over the words, without gradient.
 
 Floor, in operations and bytes: the plain step, as in `benchmarks/train_step.py`, with N = reasoning + answer labels a row; at the
-sizes of the CPU (GPT-2 small, 1 x 640) 483 GFLOP and 5 GB. Single pass adds, for R reasoning positions in rows of T:
+sizes of the CPU (GPT-2 small, 1 x 640) 483 GFLOP and 5 GB. Single pass adds, for R positions of prompt and reasoning:
     2 P B R               one more forward over them, without head
-    + 2 L D B R T         its attention, at most
-and reads the block weights once more, 4 P bytes: 93 GFLOP, 1.19 times the floor's. The prefix is shared by both passes.
+    + 2 L D B R R         its attention
+and reads the block weights once more, 4 P bytes: 104 GFLOP, 1.22 times the floor's. (Sharing the 64 positions of the prompt would
+spare 11 of them, and cost more: a cache, and attention behind a mask.)
 
 Its rival is the same in two passes over the whole row, as one would write it. Loss and every gradient of both must agree, and at
 m = 0, given as a tensor so that all passes are run, those of the plain step. All sides share weights and the fused AdamW.

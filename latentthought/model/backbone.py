@@ -6,8 +6,9 @@ by window itself, and columns can be cropped, gathered and rebuilt. That costs m
 every family.
 
 Gradient checkpointing of transformers drops the cache inside its layers, silently, so a whole pass is the unit here: its inputs
-(embeddings, and keys and values of the columns before) are kept, its inside is recomputed. A pass without cache uses the base's
-own per-layer checkpointing, which is exact there and saves more.
+(embeddings, and keys and values of the columns before) are kept, its inside is recomputed. A pass over many columns is cut into
+pieces of some, since the inside of one is what a step holds at once. A pass without cache uses the base's own per-layer
+checkpointing, which is exact there and saves more.
 """
 
 from __future__ import annotations
@@ -25,9 +26,12 @@ from transformers import DynamicCache, PreTrainedModel
 from latentthought.errors import ConfigError
 from latentthought.model.cache import ReservedCache, flatten_cache, rebuild_cache
 from latentthought.model.capture import block_count, capturing
-from latentthought.model.sharding import recomputing, whole_shape
+from latentthought.model.sharding import recomputing, sharded, whole_shape
 from latentthought.model.shared_products import SharedProducts
 from latentthought.model.tied_table import looked_up
+
+# columns of a recomputed piece of a pass, about, and how many pieces there are at most
+PIECE_COLUMNS, MOST_PIECES = 12, 16
 
 
 class States(NamedTuple):
@@ -136,7 +140,12 @@ class Backbone:
         if cache is None:
             with _layer_checkpointing(self.base):
                 return self._run(embeddings, attention_mask, position_ids, None, None, capture)
-        return self._run_checkpointed(embeddings, attention_mask, position_ids, cache, capture, products)
+        pieces = []
+        for piece, mask, positions in _pieces(
+            embeddings, attention_mask, position_ids, cache.get_seq_length()
+        ):
+            pieces.append(self._run_checkpointed(piece, mask, positions, cache, capture, products))
+        return join_columns(pieces)
 
     def _run(
         self,
@@ -189,6 +198,41 @@ class Backbone:
         final, fed, *rest = checkpoint(recomputed, embeddings, *_held(cache), **recomputing())
         cache.layers = cache_of(rest[len(capture) :], length + embeddings.shape[1]).layers
         return States(final, fed, dict(zip(capture, rest[: len(capture)], strict=True)))
+
+
+def join_columns(passes: Sequence[States]) -> States:
+    """The states of passes over columns that follow each other, as of one pass."""
+    if len(passes) == 1:
+        return passes[0]
+    final = torch.cat([states.final for states in passes], dim=1)
+    captured = {
+        layer: final if layer == -1 else torch.cat([states.captured[layer] for states in passes], dim=1)
+        for layer in passes[0].captured
+    }
+    if passes[0].fed is passes[0].final:
+        return States(final, final, captured)
+    return States(final, torch.cat([states.fed for states in passes], dim=1), captured)
+
+
+def piece_columns(columns: int) -> int:
+    """How many of a recomputed pass's columns are one piece."""
+    return -(-columns // min(MOST_PIECES, -(-columns // PIECE_COLUMNS)))
+
+
+def _pieces(
+    embeddings: Tensor, mask: Tensor | None, positions: Tensor | None, cached: int
+) -> Iterator[tuple[Tensor, Tensor | None, Tensor | None]]:
+    """(embeddings, mask, positions) of each recomputed piece of a pass."""
+    total = embeddings.shape[1]
+    # ranks that wait for each other need equally many, however long their rows
+    columns = total if sharded() else piece_columns(total)
+    for start in range(0, total, columns):
+        stop = min(start + columns, total)
+        yield (
+            embeddings[:, start:stop],
+            None if mask is None else mask[:, : cached + stop],
+            None if positions is None else positions[:, start:stop],
+        )
 
 
 def _held(cache: DynamicCache) -> Sequence[Any]:

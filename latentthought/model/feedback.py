@@ -10,7 +10,8 @@
 
 The prefix is shared, and so are the products that give the gradients of weights (`model.shared_products`); every method ends in
 one pass over thought columns (or the last of them) and the rest, so the scored hidden states always come from inputs whose
-thoughts are final.
+thoughts are final. Where single_pass has more thoughts than prefix, its two passes share nothing: a cache between them, and
+attention behind a mask, cost more than the prefix's second forward.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from latentthought.errors import ConfigError, unknown
-from latentthought.model.backbone import Backbone, States
+from latentthought.model.backbone import Backbone, States, join_columns
 from latentthought.model.cache import ReservedCache, fork_cache
 from latentthought.model.inputs import ThoughtInputs
+from latentthought.model.sharding import sharded
 from latentthought.model.shared_products import SharedProducts
 from latentthought.model.spans import span
 from latentthought.thoughts.layout import Feedback as FeedbackKind
@@ -52,6 +54,11 @@ def check_feedback(
             raise ConfigError(f"thought_states: (B, T, D) = {wanted}, not {tuple(given_states.shape)}")
     if not isinstance(ratio, Tensor) and not 0 <= ratio <= 1:
         raise ConfigError(f"mix_ratio: a number from 0 to 1, not {ratio!r}")
+
+
+def shares_nothing(prefix: int, thoughts: int) -> bool:
+    """Whether two whole passes of single_pass cost less than shared columns of a prefix before so many thought columns."""
+    return prefix <= thoughts
 
 
 @dataclass(frozen=True)
@@ -99,7 +106,7 @@ class FeedbackPasses:
         self.gradient_iterations = gradient_iterations
         self.backprop_thoughts = backprop_thoughts
         self.capture = tuple(capture)
-        self._products = SharedProducts(backbone.base)
+        self._products = SharedProducts(backbone.base, backbone.checkpointing)
 
     def run(
         self,
@@ -111,6 +118,9 @@ class FeedbackPasses:
         """Fill the thoughts by method `kind`; `given_states` (B, T, D) are the h of each position, for single_pass."""
         if kind == "single_pass" and given_states is not None:
             return self._given(inputs, given_states, text_states)
+        # ranks that wait for each other all have to take the same way, however long their rows
+        if kind == "single_pass" and (sharded() or shares_nothing(inputs.start, inputs.stop - inputs.start)):
+            return self._two_passes(inputs, text_states)
         if kind == "sequential":
             cache = self._reserved(inputs)
             prefix = self._prefix(inputs, cache)
@@ -189,7 +199,7 @@ class FeedbackPasses:
                 stop < total and stop - start > 1
             ):  # text columns between two thoughts: keep fed_in one entry a column
                 fed_in.append(passes[-1].fed[:, : stop - start - 1])
-        return Feedback(_join(passes), torch.cat(fed_in, dim=1), text)
+        return Feedback(join_columns(passes), torch.cat(fed_in, dim=1), text)
 
     def _jacobi(
         self,
@@ -224,18 +234,32 @@ class FeedbackPasses:
         total = inputs.embeddings.shape[1]
         embeddings = torch.cat([x_BSD, inputs.embeddings[:, stop:]], dim=1)
         scored = self._pass(inputs, embeddings, start, total, cache, self.capture)
-        return Feedback(_join([prefix, scored]), fed_in, text)
+        return Feedback(join_columns([prefix, scored]), fed_in, text)
 
     def _given(self, inputs: ThoughtInputs, given_states: Tensor, text_states: bool) -> Feedback:
+        text = self._text(inputs, inputs.embeddings.shape[1]) if text_states else None
+        return self._scored(inputs, given_states[:, inputs.start - 1 : inputs.stop - 1], text)
+
+    def _two_passes(self, inputs: ThoughtInputs, text_states: bool) -> Feedback:
+        """single_pass without a cache."""
+        text = self._text(inputs, inputs.embeddings.shape[1] if text_states else inputs.stop - 1)
+        return self._scored(
+            inputs, text[:, inputs.start - 1 : inputs.stop - 1], text if text_states else None
+        )
+
+    def _scored(self, inputs: ThoughtInputs, fed_in: Tensor, text: Tensor | None) -> Feedback:
+        """One pass over all columns, whose thoughts come from `fed_in` (B, stop - start, D)."""
         start, stop, total = inputs.start, inputs.stop, inputs.embeddings.shape[1]
-        fed_in = given_states[:, start - 1 : stop - 1].to(inputs.embeddings.dtype)
+        fed_in = fed_in.to(inputs.embeddings.dtype)
         mixed = self.mix(inputs, fed_in, start, stop)
         embeddings = torch.cat([inputs.embeddings[:, :start], mixed, inputs.embeddings[:, stop:]], dim=1)
-        text = None
-        if text_states:
-            with torch.no_grad():
-                text = self._pass(inputs, inputs.embeddings, 0, total, None).fed
         return Feedback(self._pass(inputs, embeddings, 0, total, None, self.capture), fed_in, text)
+
+    @torch.no_grad()
+    def _text(self, inputs: ThoughtInputs, stop: int) -> Tensor:
+        """`fed` of the first `stop` columns as text, (B, stop, D)."""
+        with span("thoughts"):  # over other columns too, but for the thoughts' sake
+            return self._pass(inputs, inputs.embeddings[:, :stop], 0, stop, None).fed
 
     @torch.no_grad()
     def _text_states(self, inputs: ThoughtInputs, prefix: States, cache: DynamicCache) -> Tensor:
@@ -245,14 +269,3 @@ class FeedbackPasses:
                 inputs, inputs.embeddings[:, start:], start, total, fork_cache(cache, detach=True)
             )
         return torch.cat([prefix.fed.detach(), rest.fed], dim=1)
-
-
-def _join(passes: list[States]) -> States:
-    final = torch.cat([states.final for states in passes], dim=1)
-    captured = {
-        layer: final if layer == -1 else torch.cat([states.captured[layer] for states in passes], dim=1)
-        for layer in passes[0].captured
-    }
-    if passes[0].fed is passes[0].final:
-        return States(final, final, captured)
-    return States(final, torch.cat([states.fed for states in passes], dim=1), captured)

@@ -30,6 +30,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from latentthought.model.backbone import piece_columns
+from latentthought.model.feedback import shares_nothing
 from latentthought.training.hollow_step import StepShape
 
 # bytes that an update moves for each trained float32 weight: weight, gradient and what the optimizer keeps, read and written
@@ -102,27 +104,44 @@ class Rates:
         return {kind: getattr(self.costs, kind) * getattr(work, kind) for kind in KINDS}
 
 
-def passes_of(shape: StepShape) -> list[Pass]:
-    """The passes of a micro-batch, as `model.feedback` runs them."""
+def passes_of(shape: StepShape, recomputing: bool = False) -> list[Pass]:
+    """The passes of a micro-batch, as `model.feedback` runs them; recomputed ones over a cache in pieces, as `model.backbone`."""
     chain = [Pass(shape.chain, gradient=shape.chain_labels > 0)] if shape.chain else []
     if not shape.thoughts:
         return [*chain, Pass(shape.positions)]
+    if shape.feedback == "single_pass" and shares_nothing(shape.before, shape.thoughts):
+        return [*chain, Pass(shape.before + shape.thoughts - 1, gradient=False), Pass(shape.positions)]
+    passes = _cached_passes(shape)
+    if recomputing:
+        passes = [piece for one in passes for piece in _pieces(one)]
+    return [*chain, *passes]
+
+
+def _cached_passes(shape: StepShape) -> list[Pass]:
     prefix, start, thoughts = Pass(shape.before), shape.before, shape.thoughts
     if shape.feedback == "sequential":
         single = [Pass(1, start + number) for number in range(thoughts - 1)]
-        return [*chain, prefix, *single, Pass(1 + shape.after, start + thoughts - 1)]
+        return [prefix, *single, Pass(1 + shape.after, start + thoughts - 1)]
     exact = shape.feedback != "single_pass"
     updates = (shape.iterations or thoughts) - 1 if exact else 1
     if exact:  # the first update is the prefix's own pass
         prefix = Pass(start + thoughts - 1)
     repeated = [Pass(thoughts - 1, start, exact)] * updates if thoughts > 1 else []
-    return [*chain, prefix, *repeated, Pass(thoughts + shape.after, start)]
+    return [prefix, *repeated, Pass(thoughts + shape.after, start)]
+
+
+def _pieces(one: Pass) -> list[Pass]:
+    if not one.gradient:
+        return [one]
+    size = piece_columns(one.columns)
+    starts = range(0, one.columns, size)
+    return [Pass(min(size, one.columns - start), one.cached + start) for start in starts]
 
 
 def micro_work(sizes: ModelSizes, shape: StepShape, recomputing: bool = False) -> Work:
     """Forward and backward of one micro-batch."""
     work = Work()
-    for one in passes_of(shape):
+    for one in passes_of(shape, recomputing):
         work = work.plus(_pass_work(sizes, shape.rows, one, recomputing))
     scored = shape.rows * (shape.labels + shape.chain_labels)
     table = sizes.vocabulary * sizes.width

@@ -11,7 +11,7 @@ from transformers import DynamicCache
 from benchmarks import ablation, workload
 from benchmarks.agreement import Disagreement
 from benchmarks.settings import Settings
-from latentthought.model import feedback, shared_products
+from latentthought.model import feedback, few_rows, shared_products, tied_table
 from latentthought.model.cache import ReservedCache
 
 QUICK = Settings(sizes=workload.Sizes().quick(), quick=True, rounds=1, silent=True)
@@ -27,23 +27,27 @@ def layers_that_share(model):
         return sum("forward" in vars(module) for module in model.base.modules())
 
 
+def stands_in(model):
+    with tied_table.one_gradient(model.base):
+        return tied_table.is_stand_in(model.base.get_output_embeddings().weight)
+
+
 def test_what_a_side_goes_without():
     model = workload.make_model(workload.make_base(QUICK.sizes, torch.device("cpu"), 0))
     assert layers_that_share(model) == 4 * QUICK.sizes.layers
     assert isinstance(feedback.ReservedCache(3), ReservedCache)
-    weight = torch.zeros(8, 8)
-    assert shared_products._few(4, weight)
+    assert few_rows.MOST_ROWS > 0 and stands_in(model)
     with ablation.without(*ablation.MEASURES):
         assert layers_that_share(model) == 0
         assert type(feedback.ReservedCache(3)) is DynamicCache
-        assert not shared_products._few(4, weight)
+        assert few_rows.MOST_ROWS == 0 and not stands_in(model)
         assert feedback.FeedbackPasses._prefix_and_text is ablation._apart
     assert layers_that_share(model) == 4 * QUICK.sizes.layers
 
 
 def test_all_sides_agree_and_one_that_does_not_is_named(monkeypatch):
     report = ablation.run(QUICK)
-    assert [row.role for row in report.rows].count("rival") == 5
+    assert [row.role for row in report.rows].count("rival") == 6
     assert all(row.result.startswith("same") for row in report.rows[1:])
     whole = shared_products._Rows.take
 

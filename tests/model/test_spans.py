@@ -96,6 +96,9 @@ def test_other_threads_do_not_listen() -> None:
         ({"feedback": "single_pass"}, 4, ["prefix", "thoughts", "rest", "head"]),
         # the text pass that is asked for serves as the update
         ({"feedback": "single_pass", "text_states": True}, 4, ["prefix", "thoughts", "rest", "head"]),
+        # more thoughts than prefix: nothing is shared
+        ({"feedback": "single_pass"}, 5, ["thoughts", "rest", "head"]),
+        ({"feedback": "single_pass", "text_states": True}, 5, ["thoughts", "rest", "head"]),
         ({}, 0, ["rest", "head"]),
     ],
 )

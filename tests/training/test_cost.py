@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from latentthought import LatentThoughtForCausalLM, ThoughtConfig, load_recipe
+from latentthought.model import backbone
 from latentthought.training import duration as durations
 from latentthought.training.calibration import Probes, carried_over, probe
 from latentthought.training.cost import (
@@ -44,6 +45,7 @@ PROBES = Probes(product=1.0, reading=2.0, moving=4.0, calling=8.0)
         (StepShape(2, 10, 3, 5, 5, "jacobi", 2), [Pass(12), Pass(2, 10), Pass(8, 10)]),
         (StepShape(2, 10, 2, 5, 5, "jacobi"), [Pass(11), Pass(1, 10), Pass(7, 10)]),
         (StepShape(2, 10, 3, 5, 5, "single_pass"), [Pass(10), Pass(2, 10, False), Pass(8, 10)]),
+        (StepShape(2, 10, 10, 5, 5, "single_pass"), [Pass(19, gradient=False), Pass(25)]),
         (
             StepShape(2, 10, 0, 5, 5, chain=9, chain_labels=0),
             [Pass(9, gradient=False), Pass(15)],
@@ -52,6 +54,16 @@ PROBES = Probes(product=1.0, reading=2.0, moving=4.0, calling=8.0)
 )
 def test_passes_of_each_method(shape: StepShape, expected: list[Pass]) -> None:
     assert passes_of(shape) == expected
+
+
+def test_recomputed_passes_come_in_pieces(monkeypatch) -> None:
+    monkeypatch.setattr(backbone, "PIECE_COLUMNS", 4)
+    shape = StepShape(2, 10, 3, 5, 5)
+    prefix, last = [Pass(4), Pass(4, 4), Pass(2, 8)], [Pass(3, 12), Pass(3, 15)]
+    assert passes_of(shape, True) == [*prefix, Pass(1, 10), Pass(1, 11), *last]
+    # without a cache, or without a gradient, a pass stays whole
+    assert passes_of(StepShape(2, 10, 10, 5, 5, "single_pass"), True)[-1] == Pass(25)
+    assert passes_of(StepShape(2, 10, 8, 5, 5, "single_pass"), True)[3] == Pass(7, 10, False)
 
 
 def test_a_step_by_hand() -> None:
