@@ -52,7 +52,7 @@ MEASURES: dict[str, tuple[Any, str, Any]] = {
     "a product a pass and weight": (shared_products, "_linear_layers", lambda base: []),
     "cache joined at each pass": (feedback, "ReservedCache", lambda columns: DynamicCache()),
     "the usual kernel for few rows": (few_rows, "MOST_ROWS", 0),
-    "two gradients of the tied table": (tied_table, "_tied_weight", lambda table, head: None),
+    "two gradients of the tied table": (tied_table.TiedTable, "of", lambda base: None),
     "first update apart": (FeedbackPasses, "_prefix_and_text", _apart),
 }
 

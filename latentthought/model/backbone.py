@@ -7,8 +7,8 @@ every family.
 
 Gradient checkpointing of transformers drops the cache inside its layers, silently, so a whole pass is the unit here: its inputs
 (embeddings, and keys and values of the columns before) are kept, its inside is recomputed. A pass over many columns is cut into
-pieces of some, since the inside of one is what a step holds at once. A pass without cache uses the base's own per-layer
-checkpointing, which is exact there and saves more.
+pieces of some, since the inside of one is what a step holds at once (not where parameters are spread over ranks, which would
+have to cut alike). A pass without cache uses the base's own per-layer checkpointing, which is exact there and saves more.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from latentthought.model.cache import ReservedCache, flatten_cache, rebuild_cach
 from latentthought.model.capture import block_count, capturing
 from latentthought.model.sharding import recomputing, sharded, whole_shape
 from latentthought.model.shared_products import SharedProducts
-from latentthought.model.tied_table import looked_up
+from latentthought.model.tied_table import TiedTable
 
 # columns of a recomputed piece of a pass, about, and how many pieces there are at most
 PIECE_COLUMNS, MOST_PIECES = 12, 16
@@ -62,6 +62,8 @@ class Backbone:
         # transformers' last entry is after the final norm, so the last block is -1 by another name
         self.layer = -1 if layer == blocks else layer
         self.checkpointing = False
+        self._inside_forward = False
+        self._tied: TiedTable | None = None
 
     @property
     def width(self) -> int:
@@ -99,13 +101,31 @@ class Backbone:
             for name in ("rope_parameters", "rope_theta", "rope_scaling")
         )
 
-    def embed(self, input_ids: Tensor) -> Tensor:
-        """(B, T) ids -> (B, T, D): the embedding module's actual output (Gemma scales inside it)."""
-        return looked_up(self.base.get_input_embeddings(), input_ids)
+    @contextmanager
+    def one_gradient(self) -> Iterator[None]:
+        """Inside, which is one forward, lookups with the head add to the head's gradient; see `model.tied_table`."""
+        before = self._inside_forward, self._tied
+        self._inside_forward, self._tied = True, None
+        try:
+            yield
+        finally:
+            self._inside_forward, self._tied = before
+
+    def embed(self, input_ids: Tensor, with_head: bool = False) -> Tensor:
+        """(B, T) ids -> (B, T, D): the embedding module's actual output (Gemma scales inside it).
+
+        with_head: a head that is tied to the embedding has one gradient with it, where there is a head to come.
+        """
+        if with_head and self._inside_forward:
+            self._tied = self._tied or TiedTable.of(self.base)
+            if self._tied is not None:
+                return self._tied.embed(input_ids)
+        return self.base.get_input_embeddings()(input_ids)
 
     def head(self, hidden: Tensor) -> Tensor:
         """(..., D) -> (..., V) logits, with the output transforms that some families put after the head."""
-        logits = self.base.get_output_embeddings()(hidden)
+        head = self.base.get_output_embeddings() if self._tied is None else self._tied.head
+        logits = head(hidden)
         config = self.base.config.get_text_config()
         if (factor := getattr(config, "logit_scale", None)) is not None:  # Cohere
             logits = logits * factor
@@ -216,7 +236,8 @@ def join_columns(passes: Sequence[States]) -> States:
 
 def piece_columns(columns: int) -> int:
     """How many of a recomputed pass's columns are one piece."""
-    return -(-columns // min(MOST_PIECES, -(-columns // PIECE_COLUMNS)))
+    pieces = min(MOST_PIECES, -(-columns // PIECE_COLUMNS))
+    return -(-columns // max(1, pieces))
 
 
 def _pieces(

@@ -20,7 +20,7 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from latentthought.model.first_order import refuse_second_derivatives
+from latentthought.model.backward_passes import BackwardPass, refuse_second_derivatives
 
 # columns that a cache grows by when its room is used up, at least
 GROWTH = 64
@@ -127,7 +127,8 @@ class Room:
         self.columns = columns
         self.keys: Tensor = torch.empty(0)
         self.values: Tensor = torch.empty(0)
-        self._gradients: tuple[int, Tensor, Tensor] | None = None
+        self._pass = BackwardPass()
+        self._gradients: tuple[Tensor, Tensor] | None = None
 
     def write(self, keys: Tensor, values: Tensor, start: int) -> None:
         stop = start + keys.shape[-2]
@@ -145,15 +146,13 @@ class Room:
 
     def add_gradients(self, keys: Tensor | None, values: Tensor | None, stop: int) -> tuple[Tensor, Tensor]:
         """Add a pass's part, and return the sums (B, H, columns, D/H) of the backward pass that is going on."""
-        task = torch._C._current_graph_task_id()
-        if self._gradients is None or self._gradients[0] != task:
-            self._gradients = (task, _first(self.keys, keys, stop), _first(self.values, values, stop))
-            return self._gradients[1:]
-        _, *sums = self._gradients
-        for total, part in zip(sums, (keys, values), strict=True):
+        if self._pass.begins() or self._gradients is None:
+            self._gradients = _first(self.keys, keys, stop), _first(self.values, values, stop)
+            return self._gradients
+        for total, part in zip(self._gradients, (keys, values), strict=True):
             if part is not None:
                 total.narrow(-2, 0, stop).add_(part)
-        return sums[0], sums[1]
+        return self._gradients
 
     def forget_gradients(self) -> None:
         self._gradients = None

@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.checkpoint import checkpoint
 
-from latentthought.model.first_order import refuse_second_derivatives
+from latentthought.model.backward_passes import refuse_second_derivatives
 from latentthought.model.head_gradient import ProductsInPlace, leaves_of, makes_no_use_of
 from latentthought.model.sharding import most_of_all_ranks, recomputing
 

@@ -9,9 +9,9 @@
                drifts from sequential as m grows: log the gap, evaluate sequentially. Given states replace the update.
 
 The prefix is shared, and so are the products that give the gradients of weights (`model.shared_products`); every method ends in
-one pass over thought columns (or the last of them) and the rest, so the scored hidden states always come from inputs whose
-thoughts are final. Where single_pass has more thoughts than prefix, its two passes share nothing: a cache between them, and
-attention behind a mask, cost more than the prefix's second forward.
+one pass over at least the last thought column and the rest, so the scored hidden states always come from inputs whose thoughts
+are final. Where the prefix of single_pass is no longer than its span of thoughts, its two passes share nothing: a cache between
+them, and attention behind a mask, cost more than the prefix's second forward.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def check_feedback(
 
 
 def shares_nothing(prefix: int, thoughts: int) -> bool:
-    """Whether two whole passes of single_pass cost less than shared columns of a prefix before so many thought columns."""
+    """Whether two whole passes of single_pass cost less than to share a prefix of so many columns before a span of thoughts."""
     return prefix <= thoughts
 
 

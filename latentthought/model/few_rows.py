@@ -10,8 +10,8 @@ sizes. What follows was measured for fp32 and GPT-2 small's weights on two cores
     in blocks of outputs            19            22           104
     oneDNN                          22            24           48
 
-Sums are taken in another order than `F.linear` takes them. Rejected: kernels of our own (a compiler on the user's machine) and
-weights packed beforehand (they change with every step).
+Sums are taken in another order than `F.linear` takes them; gradients are the caller's affair. Rejected: kernels of our own (a
+compiler on the user's machine) and weights packed beforehand (they change with every step).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# rows up to which blocks are the fastest, and oneDNN is
+# most rows of a product in blocks, and of one by oneDNN
 MOST_IN_BLOCKS = 8
 MOST_ROWS = 64
 # inputs and outputs of a block: the first that divides the weight
@@ -29,9 +29,9 @@ OUTPUTS = 16
 
 
 def linear(inputs_NI: Tensor, weight_OI: Tensor, bias_O: Tensor | None = None) -> Tensor:
-    """`F.linear` of rows, by the fastest kernel for as many; without gradient of its own."""
+    """`F.linear` of rows, by the fastest kernel for as many."""
     rows, (outputs, inputs) = len(inputs_NI), weight_OI.shape
-    if rows > MOST_ROWS or weight_OI.device.type != "cpu" or weight_OI.dtype != torch.float32:
+    if not 0 < rows <= MOST_ROWS or weight_OI.device.type != "cpu" or weight_OI.dtype != torch.float32:
         return F.linear(inputs_NI, weight_OI, bias_O)
     along = weight_OI.is_contiguous()
     if rows <= MOST_IN_BLOCKS and along and outputs % OUTPUTS == 0:

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-from latentthought.model.first_order import refuse_second_derivatives
+from latentthought.model.backward_passes import refuse_second_derivatives
 from latentthought.model.tied_table import is_stand_in, stand_in_of
 
 # of a product in lower precision, which is made or rounded apart, so much at once

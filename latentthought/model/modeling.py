@@ -221,7 +221,7 @@ class LatentThoughtForCausalLM(
                 result.reading = self.forward(**{"return_logits": False, **reading, "capture": layers})
         if thought_mask is not None and columns:
             inputs = ThoughtInputs.prepare(
-                self._embeddings(input_ids, inputs_embeds),
+                self._embeddings(input_ids, inputs_embeds, with_head=True),
                 attention_mask,
                 position_ids,
                 thought_mask,
@@ -273,12 +273,14 @@ class LatentThoughtForCausalLM(
         spent = {"captured": None, "reading": None}
         return LatentThoughtOutput(**{**result, "value": score(self, result), **spent})
 
-    def _embeddings(self, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:
+    def _embeddings(
+        self, input_ids: Tensor | None, inputs_embeds: Tensor | None, with_head: bool = False
+    ) -> Tensor:
         if inputs_embeds is not None:
             return inputs_embeds
         if input_ids is None:
             raise ConfigError("forward: give input_ids or inputs_embeds")
-        return self.backbone.embed(input_ids)
+        return self.backbone.embed(input_ids, with_head)
 
     def _text_pass(
         self,

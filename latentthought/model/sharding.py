@@ -21,6 +21,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 _BY_TORCH = False
+_SUPPOSED = False
 
 
 @contextmanager
@@ -34,9 +35,20 @@ def spread_by_torch() -> Iterator[None]:
         _BY_TORCH = False
 
 
+@contextmanager
+def supposed_sharded() -> Iterator[None]:
+    """Inside, a step is run as on one of several ranks that parameters are spread over, for a forecast: nothing is exchanged."""
+    global _SUPPOSED
+    _SUPPOSED = True
+    try:
+        yield
+    finally:
+        _SUPPOSED = False
+
+
 def sharded() -> bool:
     """Whether parameters are spread over several ranks, so that every rank has to make every call."""
-    return (
+    return _SUPPOSED or (
         (_BY_TORCH or is_deepspeed_zero3_enabled())
         and torch.distributed.is_initialized()
         and torch.distributed.get_world_size() > 1
@@ -56,7 +68,7 @@ def recomputing() -> dict[str, Any]:
 def most_of_all_ranks(number: int, device: torch.device) -> int:
     """The largest `number` of all ranks where a head is brought together for each call, and all ranks then have to ask; else
     `number`."""
-    if _BY_TORCH or not sharded():
+    if _BY_TORCH or _SUPPOSED or not sharded():
         return number
     largest = torch.tensor(number, device=device)
     torch.distributed.all_reduce(largest, op=torch.distributed.ReduceOp.MAX)

@@ -30,7 +30,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from latentthought.model import few_rows
-from latentthought.model.first_order import refuse_second_derivatives
+from latentthought.model.backward_passes import BackwardPass, refuse_second_derivatives
 from latentthought.model.sharding import sharded
 
 # waiting rows of a layer that are summed up: enough for a product bound by arithmetic, and about as large as the gradient
@@ -123,7 +123,7 @@ class _Rows:
     def __init__(self, transposed: bool, beside_gradient: int):
         self.transposed = transposed
         self._beside_gradient = beside_gradient
-        self._task = -1
+        self._pass = BackwardPass()
         self._clear()
 
     def _clear(self) -> None:
@@ -134,9 +134,7 @@ class _Rows:
         self._bias: Tensor | None = None
 
     def add(self, inputs_NI: Tensor, gradients_NO: Tensor) -> None:
-        # a backward pass that did not ask for this weight (autograd.grad) has left its rows behind
-        if (task := torch._C._current_graph_task_id()) != self._task:
-            self._task = task
+        if self._pass.begins():  # and the one before may not have asked for this weight (autograd.grad)
             self._clear()
         self._inputs.append(inputs_NI)
         self._gradients.append(gradients_NO)
@@ -199,7 +197,8 @@ class _Product(torch.autograd.Function):
     def forward(ctx: Any, rows: _Rows, weight: Tensor, bias: Tensor | None, inputs: Tensor) -> Tensor:
         ctx.save_for_backward(inputs, weight)
         ctx.rows = rows
-        return few_rows.linear(inputs.flatten(0, -2), weight, bias).view(*inputs.shape[:-1], -1)
+        flat_NI = inputs.reshape(-1, weight.shape[1])
+        return few_rows.linear(flat_NI, weight, bias).view(*inputs.shape[:-1], weight.shape[0])
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:

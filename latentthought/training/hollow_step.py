@@ -66,8 +66,8 @@ def step_memory(
 
     Args:
         model: a latent-thought model or peft's wrapper of one, on the meta device (it is moved to fake memory).
-        bf16: under autocast. gradients: whether those of the weights count; see `Gradients`. spread: weights are spread over
-            ranks, so that a tied table has a gradient of its lookups beside the head's.
+        bf16: under autocast. gradients: whether those of the weights count; see `Gradients`. spread: over ranks,
+            where passes stay whole and gradients are made one by one.
     """
     from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -138,9 +138,9 @@ def _let_go(parameter: Tensor) -> None:
 
 def scored_passes(model: LatentThoughtForCausalLM, shape: StepShape, spread: bool = False) -> Tensor:
     """The passes of a step and the cross-entropy of its labelled positions, as `forward` runs them."""
-    from latentthought.model.tied_table import one_gradient
+    from latentthought.model.sharding import supposed_sharded
 
-    with nullcontext() if spread else one_gradient(model.base):
+    with supposed_sharded() if spread else nullcontext(), model.backbone.one_gradient():
         return _scored_passes(model, shape)
 
 
@@ -158,7 +158,7 @@ def _scored_passes(model: LatentThoughtForCausalLM, shape: StepShape) -> Tensor:
     columns = tuple(range(shape.before, shape.before + shape.thoughts))
     thinks = torch.zeros(size, dtype=torch.bool)
     inputs = ThoughtInputs.prepare(
-        model.backbone.embed(ids), mask, torch.zeros_like(ids), thinks, 0.5, columns, "linear"
+        model.backbone.embed(ids, with_head=True), mask, torch.zeros_like(ids), thinks, 0.5, columns, "linear"
     )
     passes = FeedbackPasses(model.backbone, model.scale, "linear", shape.iterations)
     states = passes.run(shape.feedback, inputs).states

@@ -16,7 +16,7 @@ def drawn(*size: int, seed: int) -> torch.Tensor:
 @pytest.mark.parametrize("biased", [True, False])
 @pytest.mark.parametrize("across", [True, False], ids=["across", "along"])
 @pytest.mark.parametrize(("outputs", "inputs"), [(32, 96), (96, 64), (48, 32), (17, 13), (1, 48)])
-@pytest.mark.parametrize("rows", [1, 4, 8, 9, 64, 65])
+@pytest.mark.parametrize("rows", [0, 1, 4, 8, 9, 64, 65])
 def test_the_product_is_the_same(rows, outputs, inputs, across, biased) -> None:
     given = drawn(rows, inputs, seed=0)
     weight = drawn(inputs, outputs, seed=1).t() if across else drawn(outputs, inputs, seed=1)
@@ -30,18 +30,21 @@ def test_the_product_is_the_same(rows, outputs, inputs, across, biased) -> None:
 @pytest.mark.parametrize(
     ("rows", "across", "expected"),
     [
-        (4, False, "_in_blocks_of_outputs"),
-        (4, True, "_in_blocks_of_inputs"),
-        (9, False, None),
-        (9, True, None),
+        (8, False, "_in_blocks_of_outputs"),
+        (8, True, "_in_blocks_of_inputs"),
+        (9, False, "oneDNN"),
+        (9, True, "usual"),
+        (64, False, "oneDNN"),
+        (65, False, "usual"),
     ],
 )
 def test_which_kernel_takes_it(rows, across, expected, monkeypatch) -> None:
     called = []
     for name in ("_in_blocks_of_outputs", "_in_blocks_of_inputs"):
         monkeypatch.setattr(few_rows, name, lambda *args, name=name: called.append(name))
-    few_rows.linear(drawn(rows, 96, seed=0), torch.zeros(96, 96).t() if across else torch.zeros(96, 48 * 2))
-    assert called == ([expected] if expected else [])
+    monkeypatch.setattr(few_rows.F, "linear", lambda *args: called.append("usual"))
+    few_rows.linear(drawn(rows, 96, seed=0), torch.zeros(96, 96).t() if across else torch.zeros(96, 96))
+    assert called == ([] if expected == "oneDNN" else [expected])
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])

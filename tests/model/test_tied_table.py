@@ -8,8 +8,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from latentthought import LatentThoughtForCausalLM, ThoughtConfig
 from latentthought.errors import UnsupportedError
-from latentthought.model import chunks, tied_table
-from latentthought.model.tied_table import is_stand_in, looked_up, one_gradient
+from latentthought.model import chunks, sharding, tied_table
+from latentthought.model.tied_table import TiedTable
 from tests.families import FAMILIES, VOCABULARY, tiny_base
 
 WIDTH = 32
@@ -38,7 +38,7 @@ def gradients(model, loss_of) -> dict[str, torch.Tensor]:
 def assert_as_autograd(model, loss_of, monkeypatch) -> None:
     ours = gradients(model, loss_of)
     with monkeypatch.context() as patch:
-        patch.setattr(tied_table, "_tied_weight", lambda table, head: None)
+        patch.setattr(TiedTable, "of", lambda base: None)
         theirs = gradients(model, loss_of)
     assert ours.keys() == theirs.keys()
     for name in theirs:
@@ -55,16 +55,52 @@ def test_the_gradients_are_autograds(family, feedback, chunked, monkeypatch) -> 
     assert_as_autograd(model_of(family), lambda model: model(**given).loss, monkeypatch)
 
 
-def test_words_blended_with_thoughts_reach_the_row_of_padding_never(monkeypatch) -> None:
+@pytest.mark.parametrize(("dtype", "scaled"), [(torch.bfloat16, False), (torch.float16, True)])
+def test_under_autocast_and_added_up(dtype, scaled, monkeypatch) -> None:
+    def step(model):
+        with torch.autocast("cpu", dtype):
+            loss = model(**batch()).loss
+        return loss * (1024 if scaled else 1)
+
+    assert_as_autograd(model_of("qwen3"), lambda model: step(model) + step(model), monkeypatch)
+
+
+def test_recomputed_passes(monkeypatch) -> None:
+    model = model_of()
+    model.gradient_checkpointing_enable()
+    assert_as_autograd(model, lambda model: model(**batch()).loss, monkeypatch)
+
+
+def test_the_row_of_padding_learns_from_the_head_alone(monkeypatch) -> None:
     model = model_of("llama")
     table = model.base.get_input_embeddings()
     assert table.padding_idx == 0
 
     def lookups_alone(model):
-        return model(**batch(), return_states=True).embeddings.square().sum()
+        return model(**{**batch(), "labels": None}, score=lambda _, output: output.thoughts.sum()).value
 
     assert_as_autograd(model, lookups_alone, monkeypatch)
     assert not table.weight.grad[0].any() and table.weight.grad[1:9].any()
+
+
+def test_others_see_the_parameter() -> None:
+    """What is done to the weight beside table and head has its own gradient, and theirs is whole in the middle of a forward."""
+    model, seen = model_of(), {}
+    weight = model.base.get_output_embeddings().weight
+    factor = torch.randn(VOCABULARY, WIDTH, generator=torch.Generator().manual_seed(2))
+
+    def score(model, output):
+        head = model.get_output_embeddings()
+        assert head.weight is weight and model.get_input_embeddings().weight is weight
+        (seen["gradient"],) = torch.autograd.grad(output.loss, weight, retain_graph=True)
+        return (head.weight * factor).sum() + head.weight.sum()
+
+    output = model(**batch(), score=score)
+    found = seen["gradient"].clone()
+    (beside,) = torch.autograd.grad(output.value, weight, retain_graph=True)
+    torch.testing.assert_close(beside, factor + 1)
+    output.loss.backward()
+    torch.testing.assert_close(weight.grad, found, rtol=1e-6, atol=1e-7)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +127,7 @@ def test_further_backward_passes_through_the_same_graph(chunked, monkeypatch) ->
     (once,) = torch.autograd.grad(loss, weight, retain_graph=True)
     kept = once.clone()
     with monkeypatch.context() as patch:  # one that breaks off leaves rows behind
-        patch.setattr(tied_table._Rows, "add_to", lambda rows, gradient: 1 / 0)
+        patch.setattr(tied_table._LookedUp, "add_to", lambda rows, gradient: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             torch.autograd.grad(loss, weight, retain_graph=True)
     (twice,) = torch.autograd.grad(loss, weight)
@@ -129,12 +165,13 @@ def test_a_backward_pass_makes_one_table(chunked, tied, monkeypatch) -> None:
 
 def test_who_gets_no_stand_in() -> None:
     def stands_in(model) -> bool:
-        with one_gradient(model.base):
-            return is_stand_in(model.base.get_input_embeddings().weight)
+        return TiedTable.of(model.base) is not None
 
     model = model_of()
     assert stands_in(model) and not stands_in(model_of(tied=False))
     with torch.no_grad():
+        assert not stands_in(model)
+    with sharding.supposed_sharded():
         assert not stands_in(model)
     model.base.get_input_embeddings().scale_grad_by_freq = True
     assert not stands_in(model)
@@ -144,26 +181,40 @@ def test_who_gets_no_stand_in() -> None:
     assert not stands_in(frozen)
 
 
+def test_many_rows_are_added_in_one_order() -> None:
+    """The same bits each time, with several threads and rows that meet."""
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(4)
+        ids = torch.randint(0, 40, (4096,), generator=torch.Generator().manual_seed(0))
+        rows = torch.randn(4096, 64, generator=torch.Generator().manual_seed(1))
+        found = []
+        for _ in range(20):
+            looked_up, total = tied_table._LookedUp(), torch.zeros(40, 64)
+            looked_up.add(ids, rows)
+            looked_up.add_to(total)
+            found.append(total)
+        assert all(torch.equal(one, found[0]) for one in found)
+    finally:
+        torch.set_num_threads(threads)
+
+
 def test_the_modules_are_left_as_they_were() -> None:
     model = model_of()
     table = model.base.get_input_embeddings()
 
-    def stop() -> None:
-        with one_gradient(model.base):
-            with one_gradient(model.base):  # a forward inside a forward
-                assert is_stand_in(table.weight)
-            assert is_stand_in(table.weight)
-            raise RuntimeError("stop")
+    def stop(model, output):
+        raise RuntimeError("stop")
 
     with pytest.raises(RuntimeError, match="stop"):
-        stop()
-    assert table.weight is model.base.get_output_embeddings().weight and table.weight.is_leaf
+        model(**batch(), score=stop)
+    assert "weight" not in vars(table) and "weight" not in vars(model.base.get_output_embeddings())
     ids = torch.arange(4)[None]
-    assert torch.equal(looked_up(table, ids), table(ids))
+    assert type(model.backbone.embed(ids, with_head=True).grad_fn).__name__ == "EmbeddingBackward0"
 
 
 def test_second_derivatives_are_refused() -> None:
     model = model_of()
-    embeddings = model(**batch(), return_states=True).embeddings
+    loss = model(**batch(), feedback="jacobi").loss
     with pytest.raises(UnsupportedError, match="create_graph"):
-        torch.autograd.grad(embeddings.square().sum(), model.base.transformer.wte.weight, create_graph=True)
+        torch.autograd.grad(loss, model.base.transformer.wte.weight, create_graph=True)

@@ -99,15 +99,21 @@ def test_what_recomputing_adapters_and_accumulation_change() -> None:
 
 
 @pytest.mark.parametrize(
-    ("feedback", "iterations"), [("sequential", None), ("jacobi", 2), ("single_pass", None)]
+    ("before", "feedback", "iterations"),
+    [
+        (20, "sequential", None),
+        (20, "jacobi", 2),
+        (20, "single_pass", None),
+        (4, "single_pass", None),
+    ],
 )
-def test_products_are_torchs_own_count(feedback, iterations) -> None:
+def test_products_are_torchs_own_count(before, feedback, iterations) -> None:
     layers, width, vocabulary = 2, 32, 60
     config = GPT2Config(vocab_size=vocabulary, n_layer=layers, n_head=2, n_embd=width, n_positions=64)
     base = GPT2LMHeadModel(config)
     base.set_attn_implementation("eager")  # the counter does not know the CPU's fused one
     model = LatentThoughtForCausalLM.from_base(base, ThoughtConfig()).train()
-    shape = StepShape(3, 20, 4, 7, 6, feedback, iterations)
+    shape = StepShape(3, before, 4, 7, 6, feedback, iterations)
     with FlopCounterMode(display=False) as counter:
         scored_passes(model, shape).backward()
     sizes = ModelSizes(layers, 12 * layers * width**2, width, width, width, vocabulary, 0)

@@ -16,6 +16,7 @@ from latentthought.cli import main
 from latentthought.errors import ConfigError
 from latentthought.model.blueprint import KNOWN, config_of, count_parameters, hollow
 from latentthought.model.scratch import ScratchConfig
+from latentthought.model.sharding import sharded, supposed_sharded
 from latentthought.resources import list_recipes
 from latentthought.training.forecast import _on_host, _steady, forecast, step_shape
 from latentthought.training.hollow_step import LiveBytes, StepShape, scored_passes, step_memory
@@ -26,6 +27,7 @@ SHAPES = {
     "sequential": StepShape(2, 40, 3, 20, 20),
     "jacobi": StepShape(2, 30, 6, 10, 10, "jacobi", 2),
     "single_pass": StepShape(2, 30, 20, 10, 30, "single_pass"),
+    "single_pass, two whole passes": StepShape(2, 10, 40, 10, 30, "single_pass"),
     "text": StepShape(2, 40, 0, 20, 20),
     "chain": StepShape(2, 20, 2, 20, 20, chain=50, chain_labels=30),
 }
@@ -90,6 +92,16 @@ def test_live_bytes_of_a_chain() -> None:
         assert memory.now == 4000  # the view holds it
         del view
     assert (memory.now, memory.peak) == (0, 8000)
+
+
+def test_a_spread_step_recomputes_whole_passes() -> None:
+    """What `sharded()` decides is decided for the forecast as on one of several ranks."""
+    model, shape = student(checkpointing=True), SHAPES["sequential"]
+    spread = step_memory(model, shape, spread=True)
+    assert spread > step_memory(student(checkpointing=True), shape)
+    with supposed_sharded():
+        assert spread == step_memory(student(checkpointing=True), shape)
+    assert not sharded()
 
 
 def test_gradients_count_where_they_stay() -> None:
