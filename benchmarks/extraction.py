@@ -40,7 +40,7 @@ from latentthought.distillation.matching import TeacherFacts, spec_for
 from latentthought.distillation.teacher import Teacher, TeacherConfig
 from latentthought.objective.alignment import sites
 
-ROUNDS = 3
+ROUNDS = 7
 FLOOR, OURS, RIVAL = "forward only", "latentthought, bf16", "all hidden states by hand"
 RULES = ("reasoning", "answer")
 TEXT = Curriculum(method="text", each=StageSettings(steps=1))
@@ -149,11 +149,12 @@ def forwards(work: Work) -> None:
 
 
 def into(work: Work, folder: Path, codec: Codec) -> Callable[[], None]:
-    """An extraction from the plan to the manifest, into a folder that is empty each time."""
+    """An extraction from the plan to the manifest, into a folder of its own each time; `folder / codec` is the last one."""
     one, place = work.extractor(codec), folder / codec
 
     def extract() -> None:
-        shutil.rmtree(place, ignore_errors=True)
+        if place.is_dir():  # to be removed at the end: that takes time too
+            place.rename(folder / f"{codec}-{len(list(folder.iterdir()))}")
         place.mkdir()
         one.run(place, range(one.shards), {})
 

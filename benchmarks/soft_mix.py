@@ -32,7 +32,7 @@ from benchmarks.workload import Batch, Sizes
 from latentthought.model.modeling import LatentThoughtForCausalLM
 from latentthought.thoughts.mixing import MixRatio
 
-ROUNDS = 3
+ROUNDS = 7
 RATIO = 0.5
 FLOOR, OURS, LOOP = "words alone, head on labels", "latentthought, single pass", "two passes written plainly"
 
