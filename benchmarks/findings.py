@@ -53,7 +53,7 @@ def findings_markdown(where: Mapping[str, Any], findings: Findings) -> str:
         parts.append("Few rows: shows that everything runs; the figures mean nothing and are not judged.")
     elif where["disturbed"]:
         parts.append(
-            f"**The machine was busy with other work (load {where['load_before']:.1f}): times are not to be relied on.**"
+            f"**The machine was busy with other work (cores in use: {where['load_before']:.1f}): times are not to be relied on.**"
         )
     parts += [str(table) for table in findings.tables]
     parts += findings.notes

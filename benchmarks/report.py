@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 import transformers
 
@@ -21,7 +22,7 @@ from benchmarks.timing import Side, Timing
 from latentthought.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parent.parent
-# above this share of a core taken by others, or this spread, figures are marked as disturbed
+# with so much of a core in use by others, or this spread, figures are marked as disturbed
 BUSY = 0.5
 SPREAD = 0.1
 
@@ -137,8 +138,9 @@ class Report:
 
 
 def circumstances(command: str, settings: Settings) -> dict[str, Any]:
-    """Where and when the figures arise; called before measuring, so that the load is that of others."""
-    busy = os.getloadavg()[0]
+    """Where and when the figures arise; called before measuring, so that the cores in use are in others' use."""
+    # not the load average, which remembers for minutes what has ended before
+    busy = psutil.cpu_percent(0.1 if settings.quick else 1.0) / 100 * (psutil.cpu_count() or 1)
     return {
         "command": command,
         "date": datetime.date.today().isoformat(),
@@ -188,7 +190,7 @@ def as_markdown(where: Mapping[str, Any], reports: Sequence[Report]) -> str:
         load = f"{where['load_before']:.1f}"
         lines += [
             "",
-            f"**The machine was busy with other work (load {load}): times and ratios are not to be relied on.**",
+            f"**The machine was busy with other work (cores in use: {load}): times and ratios are not to be relied on.**",
         ]
     lines += [
         "",

@@ -75,6 +75,8 @@ def _doubts(where: Mapping[str, Any], reports: Sequence[Report | Findings]) -> l
         return []
     floors = [(report.name, report.floor_row) for report in reports if isinstance(report, Report)]
     unsteady = [name for name, floor in floors if floor is not None and floor.spread > SPREAD]
-    found = [f"the machine was busy with other work (load {where['load_before']:.1f})"] * where["disturbed"]
+    found = [f"the machine was busy with other work (cores in use: {where['load_before']:.1f})"] * where[
+        "disturbed"
+    ]
     found += [f"the floor varied by more than {SPREAD:.0%} in {', '.join(unsteady)}"] * bool(unsteady)
     return [f"**Times are not to be relied on: {'; '.join(found)}.**"] * bool(found)

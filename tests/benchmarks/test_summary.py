@@ -63,7 +63,9 @@ def test_an_unsteady_floor_is_told():
     assert "the floor varied by more than 10% in contest.**" in summary_markdown(WHERE, [report(0.2)])
     assert "The floor itself varied by ±20% from round to round" in as_markdown(WHERE, [report(0.2)])
     busy = WHERE | {"disturbed": True, "load_before": 1.5}
-    assert "busy with other work (load 1.5); the floor varied" in summary_markdown(busy, [report(0.2)])
+    assert "busy with other work (cores in use: 1.5); the floor varied" in summary_markdown(
+        busy, [report(0.2)]
+    )
 
 
 @pytest.fixture
