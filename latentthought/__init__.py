@@ -30,6 +30,7 @@ _HOMES = {
     "load_recipe": "latentthought.recipe",
     "Objective": "latentthought.objective.total",
     "map_layers": "latentthought.objective.layers",
+    "prune": "latentthought.distillation.pruning.prune",
     "Teacher": "latentthought.distillation.teacher",
     "TeacherConfig": "latentthought.distillation.teacher",
     "TeacherStateCache": "latentthought.distillation.cache.store",
@@ -51,6 +52,7 @@ if TYPE_CHECKING:  # what `__getattr__` gives, spelt out for editors and type ch
     from latentthought.data.curriculum import Stage as Stage
     from latentthought.data.example import Example as Example
     from latentthought.distillation.cache.store import TeacherStateCache as TeacherStateCache
+    from latentthought.distillation.pruning.prune import prune as prune
     from latentthought.distillation.teacher import Teacher as Teacher
     from latentthought.distillation.teacher import TeacherConfig as TeacherConfig
     from latentthought.evaluation import Results as Results

@@ -1,0 +1,110 @@
+"""`prune`: the command's and the library's one way from a model to a smaller one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from latentthought.distillation.pruning.choosing import best, best_groups, kept_blocks, kept_sizes
+from latentthought.distillation.pruning.importance import (
+    Batch,
+    block_influence,
+    channel_scores,
+    input_squares,
+)
+from latentthought.distillation.pruning.provenance import record
+from latentthought.distillation.pruning.roles import key_heads
+from latentthought.distillation.pruning.settings import DepthPruning, WidthPruning
+from latentthought.distillation.pruning.slicing import Kept, all_blocks, cut
+from latentthought.errors import ConfigError
+
+
+def prune(
+    model: PreTrainedModel,
+    depth: DepthPruning | Mapping[str, Any] | None = None,
+    width: WidthPruning | Mapping[str, Any] | None = None,
+    batches: Iterable[Batch] | None = None,
+    progress: Callable[[str], None] = lambda what: None,
+) -> PreTrainedModel:
+    """A smaller model made of parts of `model`, which stays as it is.
+
+    Args:
+        model: any causal language model of transformers for depth; for width one whose layers are known, see `pruning.roles`.
+            Of a latent-thought model the base is pruned.
+        depth, width: what goes; see the settings.
+        batches: ids and attention mask (B, T) of data, on the model's device, for rules that measure. Importance for the width
+            is measured on the model before blocks are taken.
+        progress: told of every batch, by what is measured.
+
+    Returns: a plain model of the same family, in which `config.pruning` records where its parts come from.
+
+    Raises: `ConfigError` for settings that do not fit the model, or that need data without any; `UnsupportedError` for
+        families whose layers are not known.
+    """
+    depth = DepthPruning.parse(depth, "depth") if isinstance(depth, Mapping) else depth
+    width = WidthPruning.parse(width, "width") if isinstance(width, Mapping) else width
+    if depth is None and width is None:
+        raise ConfigError("prune: give depth, width or both; with neither nothing would go")
+    base = getattr(model, "base", model)
+    config = base.config.get_text_config()
+    sizes = {} if width is None else kept_sizes(width, config)
+    rows = _at_hand(depth, width, batches)
+    training = base.training
+    base.eval()
+    try:
+        kept = _chosen(base, depth, width, sizes, rows, progress)
+    finally:
+        base.train(training)
+    smaller = cut(base, kept)
+    record(smaller.config.get_text_config(), config, kept)
+    return smaller
+
+
+def _at_hand(
+    depth: DepthPruning | None, width: WidthPruning | None, batches: Iterable[Batch] | None
+) -> Sequence[Batch]:
+    asking = [
+        name
+        for name, rule in (("depth.by: influence", depth), ("width.importance: activation", width))
+        if rule is not None and rule.needs_data
+    ]
+    rows = list(batches or ())
+    if asking and not rows:
+        raise ConfigError(
+            f"{asking[0]} is measured on data, and none is given; without data: depth.by: last, width.importance: magnitude"
+        )
+    return rows if asking else ()
+
+
+def _chosen(
+    base: PreTrainedModel,
+    depth: DepthPruning | None,
+    width: WidthPruning | None,
+    sizes: Mapping[str, int],
+    rows: Sequence[Batch],
+    progress: Callable[[str], None],
+) -> Kept:
+    blocks = all_blocks(base)
+    if depth is not None:
+        influence = None
+        if depth.needs_data:
+            influence, _ = block_influence(base, rows, lambda: progress("influence of blocks"))
+        blocks = kept_blocks(depth, len(blocks), influence)
+    if width is None:
+        return Kept(blocks)
+    squares = None
+    if width.needs_data:
+        squares, _ = input_squares(base, rows, lambda: progress("importance of channels"))
+    scores = channel_scores(base, squares)
+    config = base.config.get_text_config()
+    groups = key_heads(config)
+    hidden = mlp = heads = None
+    if "hidden" in sizes:
+        hidden = best(scores[-1, "hidden"], sizes["hidden"])
+    if "mlp" in sizes:
+        mlp = tuple(best(scores[block - 1, "mlp"], sizes["mlp"]) for block in blocks)
+    if "groups" in sizes:
+        heads = tuple(best_groups(scores[block - 1, "heads"], groups, sizes["groups"]) for block in blocks)
+    return Kept(blocks, hidden, heads, mlp)

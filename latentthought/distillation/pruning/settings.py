@@ -1,0 +1,77 @@
+"""How much of a model is taken away, and by what rule."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from latentthought.config import Config
+
+Blocks = tuple[Annotated[int, Field(ge=1)], ...]
+Share = Annotated[float, Field(gt=0.0, lt=1.0)]
+Size = Annotated[int, Field(ge=1)]
+
+
+class DepthPruning(Config):
+    """Which blocks go. Blocks count from 1. Exactly one of drop, keep and remove.
+
+    drop, keep: the blocks themselves. remove: how many, or what share of the depth (a share that is no whole number of blocks is
+    rounded, halves up).
+    by: what `remove` takes. `influence`: the blocks that turn their input the least, 1 - cosine of a position's state before and
+        after, on average over data (block influence of ShortGPT, arXiv 2403.03853). `last`: the last ones, but for the very last
+        `protect_last`.
+    protect_first, protect_last: so many blocks of either end stay, whatever their influence.
+    """
+
+    drop: Blocks | None = None
+    keep: Blocks | None = None
+    remove: Size | Share | None = None
+    by: Literal["influence", "last"] = "influence"
+    protect_first: Annotated[int, Field(ge=0)] = 0
+    protect_last: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _says_one_thing(self) -> DepthPruning:
+        given = [name for name in ("drop", "keep", "remove") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"give one of drop, keep and remove, not {' and '.join(given) or 'none'}")
+        for name in ("drop", "keep"):
+            blocks = getattr(self, name)
+            if blocks is not None and len(set(blocks)) != len(blocks):
+                twice = next(block for block in blocks if blocks.count(block) > 1)
+                raise ValueError(f"{name}: block {twice} is named twice")
+        return self
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether the rule measures anything."""
+        return self.remove is not None and self.by == "influence"
+
+
+class WidthPruning(Config):
+    """What stays of each block's inside. A whole number is a size, a fraction below 1 a share of the model's own.
+
+    mlp: channels of every MLP. heads: query heads of every attention, whole groups with their key and value head.
+    hidden: the width of the stream that all blocks read and write, the same channels everywhere.
+    importance: `activation`: how large a channel gets on data (after Minitron, arXiv 2407.14679). `magnitude`: how large its
+        weights are, which needs no data.
+    multiple_of: shares are rounded down to a multiple of it, as kernels like them, where the model's own size is one too.
+    """
+
+    mlp: Size | Share | None = None
+    heads: Size | Share | None = None
+    hidden: Size | Share | None = None
+    importance: Literal["activation", "magnitude"] = "activation"
+    multiple_of: Size = 8
+
+    @model_validator(mode="after")
+    def _takes_something(self) -> WidthPruning:
+        if self.mlp is None and self.heads is None and self.hidden is None:
+            raise ValueError("give at least one of mlp, heads and hidden")
+        return self
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether the rule measures anything."""
+        return self.importance == "activation"
