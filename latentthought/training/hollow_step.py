@@ -66,8 +66,8 @@ def step_memory(
 
     Args:
         model: a latent-thought model or peft's wrapper of one, on the meta device (it is moved to fake memory).
-        bf16: under autocast. gradients: whether those of the weights count; see `Gradients`. spread: over ranks,
-            where passes stay whole and gradients are made one by one.
+        bf16: under autocast. gradients: whether those of the weights count; see `Gradients`. spread: whether
+            parameters are, over ranks; then passes stay whole, and gradients of weights are made one by one.
     """
     from torch._subclasses.fake_tensor import FakeTensorMode
 

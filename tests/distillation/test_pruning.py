@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from transformers import AutoModelForCausalLM
 
-from latentthought import prune
+from latentthought import LatentThoughtForCausalLM, ThoughtConfig, prune
 from latentthought.distillation.pruning import roles
 from latentthought.distillation.pruning.importance import block_influence, channel_scores, input_squares
 from latentthought.distillation.pruning.provenance import blocks_in, channels_in, recorded
@@ -200,6 +200,13 @@ def test_what_matters_stays(family) -> None:
     torch.testing.assert_close(logits(kept), before, rtol=1e-5, atol=1e-5)
     half = prune(model, width={"mlp": roles.mlp_size(config) // 2}, batches=batches)
     torch.testing.assert_close(logits(half), before, rtol=1e-5, atol=1e-5)
+
+
+def test_of_a_thinking_model_the_base_is_pruned() -> None:
+    model = LatentThoughtForCausalLM.from_base(model_of("llama"), ThoughtConfig())
+    pruned = prune(model, depth={"drop": [2]})
+    assert type(pruned) is type(model.base)
+    assert_same(pruned, prune(model.base, depth={"drop": [2]}))
 
 
 def test_provenance_goes_back_through_every_pruning() -> None:

@@ -1,11 +1,11 @@
 """How much each part of a model matters, measured on data or read off its weights.
 
     blocks     1 - cosine of the state before and after a block, mean over positions (block influence, arXiv 2403.03853)
-    mlp        of a channel: the root mean square of what it gives to the layer that leads out, times the norm of the weights that
-               take it there; by magnitude that norm alone, times those of the weights that lead in
-    heads      of a group: the same, summed over the channels of its query heads
-    hidden     of a channel of the stream: root mean square of what the norms hand to the layers, mean over all of them; by
-               magnitude the norm of the weights that read it
+    mlp        of a channel: the mean square of what it gives to the layer that leads out, times the squared norm of the weights
+               that take it there; by magnitude that norm alone, times that of the weights that lead in
+    heads      of a group: the same, without the weights that lead in, summed over the channels of its query heads
+    hidden     of a channel of the stream: its share of the squares that the norms hand to a layer, summed over all layers; by
+               magnitude of the squared weights that read it
 
 Each is one forward over the data, without gradient, with hooks that add up sums in fp64: nothing of a position is kept.
 """
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from latentthought.distillation.pruning.roles import axes_of
+from latentthought.distillation.pruning.roles import axes_of, blocks_prefix
 from latentthought.model.capture import blocks_of
 
 # a batch of rows: ids and attention mask, (B, T) each
@@ -113,10 +113,10 @@ def channel_scores(
 
     squares: of `input_squares`, or None to go by the weights alone.
     """
-    axes = axes_of(model)
+    axes, prefix = axes_of(model), blocks_prefix(model)
     scores: dict[tuple[int, str], Tensor] = {}
     for name, layer in _layers(model):
-        number = _block_of(model, name)
+        number = int(name.removeprefix(prefix).partition(".")[0])
         weight_IO = _inputs_first(layer).detach().double().cpu()
         outward = weight_IO.square().sum(1)
         reach = outward if squares is None else outward * squares[name]
@@ -128,12 +128,12 @@ def channel_scores(
         else:
             scores[number, axis] = reach
     if squares is None:
-        _times_inward(model, axes, scores)
+        _times_inward(model, axes, prefix, scores)
     return scores
 
 
 def _times_inward(
-    model: PreTrainedModel, axes: Mapping[str, Any], scores: dict[tuple[int, str], Tensor]
+    model: PreTrainedModel, axes: Mapping[str, Any], prefix: str, scores: dict[tuple[int, str], Tensor]
 ) -> None:
     """By magnitude an MLP channel counts with the weights that lead to it too."""
     inward: dict[int, Tensor] = {}
@@ -141,7 +141,7 @@ def _times_inward(
         outputs = axes[f"{name}.weight"][1 if isinstance(layer, Conv1D) else 0]
         if set(outputs) == {"mlp"}:
             squares = _inputs_first(layer).detach().double().cpu().square().sum(0)
-            number = _block_of(model, name)
+            number = int(name.removeprefix(prefix).partition(".")[0])
             inward[number] = inward.get(number, 0.0) + squares.view(len(outputs), -1).sum(0)
     for number, squares in inward.items():
         scores[number, "mlp"] = scores[number, "mlp"] * squares
@@ -152,12 +152,6 @@ def _layers(model: PreTrainedModel) -> Iterator[tuple[str, nn.Linear | Conv1D]]:
     for name, module in model.named_modules():
         if id(module) in inside and isinstance(module, (nn.Linear, Conv1D)):
             yield name, module
-
-
-def _block_of(model: PreTrainedModel, name: str) -> int:
-    blocks = blocks_of(model)
-    prefix = next(found for found, module in model.named_modules() if module is blocks) + "."
-    return int(name[len(prefix) :].partition(".")[0])
 
 
 def _inputs_first(layer: nn.Linear | Conv1D) -> Tensor:

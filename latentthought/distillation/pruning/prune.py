@@ -19,6 +19,7 @@ from latentthought.distillation.pruning.roles import key_heads
 from latentthought.distillation.pruning.settings import DepthPruning, WidthPruning
 from latentthought.distillation.pruning.slicing import Kept, all_blocks, cut
 from latentthought.errors import ConfigError
+from latentthought.model.modeling import LatentThoughtForCausalLM
 
 
 def prune(
@@ -41,13 +42,13 @@ def prune(
     Returns: a plain model of the same family, in which `config.pruning` records where its parts come from.
 
     Raises: `ConfigError` for settings that do not fit the model, or that need data without any; `UnsupportedError` for
-        families whose layers are not known.
+        families whose layers are not known, and for adapters that are not merged.
     """
     depth = DepthPruning.parse(depth, "depth") if isinstance(depth, Mapping) else depth
     width = WidthPruning.parse(width, "width") if isinstance(width, Mapping) else width
     if depth is None and width is None:
         raise ConfigError("prune: give depth, width or both; with neither nothing would go")
-    base = getattr(model, "base", model)
+    base = model.to_base() if isinstance(model, LatentThoughtForCausalLM) else model
     config = base.config.get_text_config()
     sizes = {} if width is None else kept_sizes(width, config)
     rows = _at_hand(depth, width, batches)

@@ -1,7 +1,7 @@
 """Which axis of which weight is what: the stream, query heads, key heads or MLP channels.
 
 Families name the same layers differently and some fuse several into one, so a layer's axes are told by its name, in one table for
-all of them; what a block holds beside these (norms) is told by its size. A model with a layer that the table lacks is refused
+all of them; vectors beside these are norms. A model with a layer that the table lacks is refused
 by name rather than cut by guess. A head's own channels are never cut, so an axis of heads counts in heads of `head_dim`.
 Rejected: torch-pruning (traces a graph for each model to find the same table, and knows neither grouped heads nor configs).
 """
@@ -34,10 +34,6 @@ _LAYERS: dict[str, tuple[tuple[Axis, ...], Axis]] = {
     "attn.c_proj": (("hidden",), "heads"),
     "c_fc": (("mlp",), "hidden"),
     "mlp.c_proj": (("hidden",), "mlp"),
-    # Phi
-    "dense": (("hidden",), "heads"),
-    "fc1": (("mlp",), "hidden"),
-    "fc2": (("hidden",), "mlp"),
 }
 
 
@@ -64,17 +60,10 @@ def axes_of(model: PreTrainedModel) -> dict[str, Axes]:
     return axes
 
 
-def sizes_of(model: PreTrainedModel) -> dict[Axis, int]:
-    """Elements of each kind of axis."""
-    config = model.config.get_text_config()
-    heads, keys = config.num_attention_heads, key_heads(config)
-    size = head_size(config)
-    return {
-        "hidden": config.hidden_size,
-        "heads": heads * size,
-        "keys": keys * size,
-        "mlp": mlp_size(config),
-    }
+def blocks_prefix(model: PreTrainedModel) -> str:
+    """What the names of all that is in blocks begin with, before a block's number from 0."""
+    blocks = blocks_of(model)
+    return next(name for name, module in model.named_modules() if module is blocks) + "."
 
 
 def head_size(config: object) -> int:

@@ -6,7 +6,7 @@ among the blocks, buffers of rotations) is right by construction, and every slic
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -15,8 +15,16 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
-from latentthought.distillation.pruning.roles import Axes, Axis, axes_of, head_size, key_heads, mlp_size
-from latentthought.model.capture import block_count, blocks_of
+from latentthought.distillation.pruning.roles import (
+    Axes,
+    Axis,
+    axes_of,
+    blocks_prefix,
+    head_size,
+    key_heads,
+    mlp_size,
+)
+from latentthought.model.capture import block_count
 
 
 @dataclass(frozen=True)
@@ -35,7 +43,11 @@ def cut(model: PreTrainedModel, kept: Kept) -> PreTrainedModel:
     smaller = _empty(model, _config_of(model, kept))
     weights = model.state_dict()
     axes = axes_of(model) if kept.hidden or kept.groups or kept.mlp else {}
-    found = {name: _sliced(model, kept, name, weights, axes) for name in smaller.state_dict()}
+    prefix = blocks_prefix(model)
+    found = {}
+    for name in smaller.state_dict():
+        number, source = _source(prefix, kept, name)
+        found[name] = _sliced(model, kept, number, weights[source], axes.get(source, ()))
     smaller.load_state_dict(found, strict=True)
     smaller.tie_weights()
     smaller.generation_config = deepcopy(model.generation_config)
@@ -76,26 +88,16 @@ def _queries(config: Any) -> int:
     return config.num_attention_heads // key_heads(config)
 
 
-def _sliced(
-    model: PreTrainedModel,
-    kept: Kept,
-    name: str,
-    weights: Mapping[str, Tensor],
-    axes: Mapping[str, Axes],
-) -> Tensor:
-    """The part of a weight that the smaller model's parameter or buffer `name` is made of."""
-    number, source = _source(model, kept, name)
-    tensor = weights[source]
-    for dimension, parts in enumerate(axes.get(source, ())):
+def _sliced(model: PreTrainedModel, kept: Kept, number: int, tensor: Tensor, axes: Axes) -> Tensor:
+    """The part of a weight or buffer that stays; number: its block's place among the kept ones."""
+    for dimension, parts in enumerate(axes):
         if (index := _index(model, kept, number, parts)) is not None:
             tensor = tensor.index_select(dimension, index.to(tensor.device))
     return tensor.clone()
 
 
-def _source(model: PreTrainedModel, kept: Kept, name: str) -> tuple[int, str]:
+def _source(prefix: str, kept: Kept, name: str) -> tuple[int, str]:
     """(place among the kept blocks or -1, the name in the larger model) of what the smaller one calls `name`."""
-    blocks = blocks_of(model)
-    prefix = next(found for found, module in model.named_modules() if module is blocks) + "."
     if not name.startswith(prefix):
         return -1, name
     number, _, rest = name[len(prefix) :].partition(".")
