@@ -227,11 +227,18 @@ class Encoder:
 
     def _assemble(self, example: Example, pieces: Pieces, known: Mapping[str, _Tokens]) -> Encoded:
         prompt, answer = known[pieces.prompt].ids, known[pieces.answer].ids
-        if not self._start and not prompt:
+        opening = self._opening(prompt)
+        if not opening and not prompt:
             raise DataError(f"row {example.id}: its prompt has no tokens")
         steps = [known[text].ids for text in pieces.steps]
         lead = common_prefix(self._answer_opening, answer)
-        return Encoded(example.id, self._start + prompt, steps, answer + self._end, lead=lead)
+        return Encoded(example.id, opening + prompt, steps, answer + self._end, lead=lead)
+
+    def _opening(self, prompt: Sequence[int]) -> list[int]:
+        """What stands before a prompt's own tokens. A document has no prompt: where the tokenizer has no token to begin with, the
+        end of the one before it is what its first word is predicted from."""
+        end = self.tokenizer.eos_token_id
+        return self._start if self._start or prompt or end is None else [end]
 
     def _locate(
         self,
@@ -245,7 +252,7 @@ class Encoder:
         question = self._question(pieces.prompt, example)
         step, answer = (len(literal_before(template)) for template in (self.format.step, self.format.answer))
         places = [
-            (pieces.prompt, question[0] if question else 0, len(self._start), 0),
+            (pieces.prompt, question[0] if question else 0, len(self._opening(known[pieces.prompt].ids)), 0),
             *((text, step, 0, 0) for text in pieces.steps),
             (pieces.answer, answer, 0, len(self._end)),
         ]

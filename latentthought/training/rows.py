@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from latentthought.data.curriculum import Curriculum
 from latentthought.data.encoding import Encoded, Encoder, FormatConfig
 from latentthought.data.example import ExampleSet
 from latentthought.data.fitting import Fitted, Overlong, fit_rows
+from latentthought.data.packing import pack
 from latentthought.data.sources.loading import SourceConfig, load_examples
 from latentthought.distillation.responses import ResponsesConfig, training_source
 from latentthought.thoughts.layout import ThoughtTokens
@@ -24,11 +25,26 @@ class DataConfig(SourceConfig):
 
     format: prompt, step and answer templates. max_length: tokens of a row at most (None: what the model's positions hold).
     overlong: what to do with longer rows: drop, truncate_steps (from the middle of the reasoning) or error; always reported.
+    packing: documents (rows without question and steps) end to end, cut into rows of max_length; see `data.packing`.
     """
 
     format: FormatConfig = FormatConfig()
     max_length: int | None = Field(None, gt=0)
     overlong: Overlong = "drop"
+    packing: bool = False
+
+    @model_validator(mode="after")
+    def _packs_to_a_length(self) -> DataConfig:
+        if self.packing and self.max_length is None:
+            raise ValueError("packing: say how long the rows are to be (max_length)")
+        return self
+
+    def rows_of(self, examples: ExampleSet, tokenizer: PreTrainedTokenizerBase) -> ExampleSet:
+        """The rows that these examples make for a student with this tokenizer: packed where that is asked for."""
+        if not self.packing:
+            return examples
+        assert self.max_length is not None
+        return pack(examples, tokenizer, self.max_length)
 
     def texts(self, examples: ExampleSet) -> Iterator[str]:
         """Everything that a tokenizer trained on the spot has to know, as the format writes it."""

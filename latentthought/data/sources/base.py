@@ -22,11 +22,14 @@ class NoOptions(Config):
 
 @dataclass(frozen=True)
 class HubLocation:
-    """A data set on the Hugging Face hub. `splits` maps our split name to the (configuration, split) pairs that hold it."""
+    """A data set on the Hugging Face hub. `splits` maps our split name to the (configuration, split) pairs that hold it.
+
+    streaming: rows are fetched as they are read, and nothing is kept; for sets too large to be fetched whole."""
 
     repo: str
     splits: Mapping[str, tuple[tuple[str | None, str], ...]]
     revision: str | None = None
+    streaming: bool = False
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from latentthought.data.sources.gsm8k import Gsm8k, Gsm8kAug
 from latentthought.data.sources.hendrycks_math import HendrycksMath, Math500
 from latentthought.data.sources.puzzles import KnightsKnaves, Zebra
 from latentthought.data.sources.table import File
+from latentthought.data.sources.text import Cosmopedia, FineWeb, Text
 from latentthought.data.sources.traces import R1Traces
 
 _ALL: tuple[type[Source], ...] = (
@@ -24,6 +25,9 @@ _ALL: tuple[type[Source], ...] = (
     KnightsKnaves,
     Zebra,
     R1Traces,
+    Text,
+    Cosmopedia,
+    FineWeb,
     File,
     Hops,
     KnightsGenerated,

@@ -31,7 +31,11 @@ def _load(
     with cache_only(absent is not None):
         try:
             return datasets.load_dataset(
-                location.repo, configuration, split=split, revision=location.revision
+                location.repo,
+                configuration,
+                split=split,
+                revision=location.revision,
+                streaming=location.streaming,
             )
         except Exception as error:  # the library raises a dozen kinds, from three packages
             text = (str(error).splitlines() or [type(error).__name__])[0]

@@ -227,8 +227,8 @@ def _rows(source: Source, config: SourceConfig, seed: int, smoke: bool) -> tuple
     file = _in_data_folder(source, config.split)
     if file:
         return str(file), read_rows(file)
-    if config.source == "file":
-        raise ConfigError("source 'file' needs a path: data.path=FILE")
+    if config.source in ("file", "text"):
+        raise ConfigError(f"source {config.source!r} needs a path: data.path=FILE")
     if source.hub and config.split in source.hub.splits:
         return source.hub.repo, hub_rows(source.hub, config.split, source.name)
     raise NotFoundError(_no_split(source, config.split))
