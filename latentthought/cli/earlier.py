@@ -16,9 +16,11 @@ if TYPE_CHECKING:
 
 
 def with_inputs(recipe: Recipe, output: Path) -> Recipe:
-    """The recipe of a smoke run with its teacher trained, and its answers and states taken down, in folders beside `output`."""
+    """The recipe of a smoke run with its student pruned, its teacher trained, and its answers and states taken down, in folders
+    beside `output`."""
     processes = process_count()
     recipe = with_teacher(recipe, output, print, processes)
+    recipe = _with_pruned(recipe, output, processes)
     recipe = _with_responses(recipe, output, processes)
     if recipe.teacher is None or recipe.teacher.cache is None:
         return recipe
@@ -38,11 +40,34 @@ def with_inputs(recipe: Recipe, output: Path) -> Recipe:
 
 
 def without_inputs(recipe: Recipe) -> Recipe:
-    """The recipe of a smoke run as if its teacher read along, for a look at it that makes nothing."""
+    """The recipe of a smoke run as if its teacher read along and its student were whole, for a look at it that makes nothing."""
+    if recipe.model.pruning is not None and recipe.model.scratch is not None:
+        print("student     would be pruned first; shown here as it is before that")
+        terms = [term.dump() for term in recipe.objective]
+        for term in terms:
+            if (term.get("layers") or {}).get("strategy") == "provenance":
+                term["layers"] = {**term["layers"], "strategy": "all"}
+        recipe = recipe.replace(objective=terms)
     if recipe.teacher is None or (recipe.teacher.cache is None and recipe.teacher.responses is None):
         return recipe
     print("teacher     its answers and states would be made first; shown here as if it read along")
     return changed(recipe, cache=None, responses=None)
+
+
+def _with_pruned(recipe: Recipe, output: Path, processes: int) -> Recipe:
+    if recipe.model.pruning is None or recipe.model.scratch is None:
+        return recipe
+    from latentthought.cli.prune import prune_by_recipe
+
+    folder = beside(output, "pruned")
+    if not folder.is_dir():
+        alone(processes, f"prune RECIPE --smoke --output {folder}")
+        print(f"student     {folder}, pruned first")
+        # a teacher that is the run of another recipe is what the student is cut from, in the real run too
+        whole = None if recipe.teacher is None or recipe.teacher.recipe is None else recipe.teacher.model
+        prune_by_recipe(recipe, folder, smoke=True, device="cpu", whole=whole)
+    model = {**recipe.model.dump(), "base": str(folder), "scratch": None, "tokenizer": None}
+    return recipe.replace(model=model)
 
 
 def _with_responses(recipe: Recipe, output: Path, processes: int) -> Recipe:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from latentthought.distillation.cache.spec import CacheSpec
     from latentthought.distillation.extraction import Extraction, Extractor
     from latentthought.distillation.teacher import Teacher
+    from latentthought.objective.comparison import Depths
     from latentthought.processes import Group
     from latentthought.recipe import Recipe
 
@@ -114,6 +115,9 @@ def prepare(recipe: Recipe, smoke: bool, group: Group, say: Say = lambda text: N
         )
     data, examples = training_rows(recipe.data, config.responses, recipe.seed, smoke)
     teacher = teacher_of(recipe, examples, group.device)
+    if data.packing:  # into the rows of the student's tokens
+        words = recipe.model.build_tokenizer(data.texts(examples), chat=data.format.chat)
+        examples = data.rows_of(examples, words)
     layers, rules = _wanted(recipe, teacher)
     # as beside the student: a row that is dropped or shortened there is so here
     reader = teacher.reader(config, data.format, recipe.curriculum, data.max_length, data.overlong)
@@ -150,20 +154,22 @@ def _wanted(recipe: Recipe, teacher: Teacher) -> tuple[tuple[int, ...], tuple]:
 
     assert recipe.teacher is not None and recipe.teacher.cache is not None
     cache = recipe.teacher.cache
-    blocks = teacher.blocks
+    depths = Depths(teacher.blocks, teacher.blocks)
     if cache.layers is None:  # the student's depth decides which layers its terms are compared with
-        blocks = _student_blocks(recipe)
-    return wanted_states(Objective(recipe.objective, Depths(blocks, teacher.blocks)), cache)
+        depths = _depths(recipe, teacher.blocks)
+    return wanted_states(Objective(recipe.objective, depths), cache)
 
 
-def _student_blocks(recipe: Recipe) -> int:
+def _depths(recipe: Recipe, teacher: int) -> Depths:
+    from latentthought.distillation.pruning.provenance import blocks_in
     from latentthought.model.locating import locate, read_config
+    from latentthought.objective.comparison import Depths
 
     if recipe.model.scratch is not None:
-        return recipe.model.scratch.layers
+        return Depths(recipe.model.scratch.layers, teacher)
     assert recipe.model.base is not None
-    where, _ = locate(recipe.model.base)
-    return int(read_config(where).get_text_config().num_hidden_layers)
+    config = read_config(locate(recipe.model.base)[0]).get_text_config()
+    return Depths(int(config.num_hidden_layers), teacher, kept=blocks_in(config, teacher))
 
 
 def check_same(folder: Path, spec: CacheSpec, recipe: Recipe) -> None:

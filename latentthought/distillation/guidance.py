@@ -13,11 +13,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from latentthought.distillation.on_policy import OnPolicy
+from latentthought.distillation.pruning.provenance import channels_in
 from latentthought.distillation.pupil import Pupil
 from latentthought.distillation.teaching import CachedTeaching, LiveTeaching, Teaching
 from latentthought.distillation.vocabulary import difference, shared_vocabulary
 from latentthought.errors import ConfigError, DataError
-from latentthought.objective.comparison import Depths
 from latentthought.objective.projectors import Projectors
 from latentthought.objective.spelling import Speller, SpellingTerm
 from latentthought.objective.terms import (
@@ -86,7 +86,12 @@ def attach_companions(model: Any, guidance: Guidance, tokenizer: Any) -> None:
             pairs = guidance.objective.layer_pairs[term.name]
             assert guidance.width is not None
             where = f"objective.{term.name}.projector"
-            projectors = Projectors(term.projector, model.backbone.width, guidance.width, pairs, where)
+            channels = None
+            if term.layers.strategy == "provenance":
+                channels = channels_in(model.base.config.get_text_config(), guidance.width)
+            projectors = Projectors(
+                term.projector, model.backbone.width, guidance.width, pairs, where, channels
+            )
             if projectors.maps:
                 model.attach(term.name, projectors)
 
@@ -108,7 +113,7 @@ def _live(terms: Sequence[Term], config: TeacherConfig, pupil: Pupil) -> Guidanc
     if any(isinstance(term, DivergenceTerm) for term in terms):
         student_rows = pupil.model.backbone.vocabulary
         vocabulary = shared_vocabulary(pupil.tokenizer, teacher.tokenizer, student_rows, teacher.vocabulary)
-    depths = Depths(pupil.model.backbone.blocks, teacher.blocks, vocabulary)
+    depths = pupil.depths(teacher.blocks, vocabulary)
     objective = Objective(terms, depths)
     reader = teacher.reader(config, pupil.format, pupil.curriculum, pupil.max_length, pupil.overlong)
     read = reader.read(pupil.examples)
@@ -126,7 +131,7 @@ def _self_taught(terms: Sequence[Term], config: TeacherConfig, pupil: Pupil) -> 
     from latentthought.distillation.reader import Reader, whole_text
 
     blocks = pupil.model.backbone.blocks
-    objective = Objective(terms, Depths(blocks, blocks, pupil.model.backbone.vocabulary))
+    objective = Objective(terms, pupil.depths(blocks, pupil.model.backbone.vocabulary))
     curriculum = whole_text(config.curriculum or pupil.curriculum)
     limits = [limit for limit in (pupil.max_length, pupil.model.backbone.positions) if limit is not None]
     limit = min(limits, default=None)
@@ -151,7 +156,7 @@ def _cached(terms: Sequence[Term], config: TeacherConfig, pupil: Pupil) -> Guida
     spec = cache.manifest.spec
     # as live: the student's own rows after the teacher's last token do not count
     vocabulary = None if spec.vocabulary is None else spec.vocabulary.size
-    objective = Objective(terms, Depths(pupil.model.backbone.blocks, spec.blocks, vocabulary))
+    objective = Objective(terms, pupil.depths(spec.blocks, vocabulary))
     check_cache(cache, config, objective, pupil)
     kept = [place for place, row in enumerate(pupil.rows) if row.id in cache]
     if not kept:

@@ -6,6 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from latentthought.distillation.pruning.provenance import blocks_in
+from latentthought.objective.comparison import Depths
+
 if TYPE_CHECKING:
     from latentthought.data.curriculum import Curriculum
     from latentthought.data.encoding import Encoded, FormatConfig
@@ -34,3 +37,8 @@ class Pupil:
     seed: int = 0
     device: str | None = None
     spread: Mapping[str, Any] | None = None
+
+    def depths(self, teacher: int, vocabulary: int | None) -> Depths:
+        """Of student and teacher; teacher: its number of blocks. A student that was pruned knows which of these its own were."""
+        kept = blocks_in(self.model.base.config.get_text_config(), teacher)
+        return Depths(self.model.backbone.blocks, teacher, vocabulary, kept)

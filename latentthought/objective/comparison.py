@@ -44,8 +44,10 @@ class TeacherOutput:
 
 @dataclass(frozen=True)
 class Depths:
-    """Number of blocks of student and teacher, and how many leading ids of their vocabularies mean the same token."""
+    """Number of blocks of student and teacher, how many leading ids of their vocabularies mean the same token, and for a student
+    that was pruned from the teacher which block of it each of its own was."""
 
     student: int
     teacher: int
     vocabulary: int | None = None
+    kept: tuple[int, ...] | None = None

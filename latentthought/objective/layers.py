@@ -125,7 +125,8 @@ class LayerMap(Config):
         """Pairs of capture keys (student, teacher), in the order given and without repeats.
 
         A key is a block's number for its raw output, 0 for the input of block 1, and `AFTER_NORM` for what follows the last.
-        Raises `ConfigError` naming `where` and the model's range.
+        kept: of a student that was pruned from the teacher, the teacher's block that each of its own was.
+        Raises `ConfigError` naming `where` and the model's range, and for a pruned student what its blocks were.
         """
         blocks: Iterable[tuple[int, int]]
         if self.pairs is None:
@@ -134,7 +135,7 @@ class LayerMap(Config):
             blocks = [(_block(s, n_student), _block(t, n_teacher)) for s, t in self.pairs]
         keys: dict[tuple[int, int], None] = {}
         for student, teacher in blocks:
-            _check(student, n_student, "student", where)
+            _check(student, n_student, "student", where, kept)
             _check(teacher, n_teacher, "teacher", where)
             keys[self._key(student, n_student), self._key(teacher, n_teacher)] = None
         return tuple(keys)
@@ -161,9 +162,14 @@ def _rounded(numerator: int, denominator: int) -> int:
     return (2 * numerator + denominator) // (2 * denominator)
 
 
-def _check(block: int, blocks: int, whose: str, where: str) -> None:
-    if not AFTER_NORM <= block <= blocks:
-        raise ConfigError(
-            f"{where}: the {whose} has no block {block}; it has 0 (embeddings) to {blocks}, "
-            "and -1 for the last one after the final norm"
-        )
+def _check(block: int, blocks: int, whose: str, where: str, kept: Sequence[int] | None = None) -> None:
+    if AFTER_NORM <= block <= blocks:
+        return
+    pruned = ""
+    if kept is not None:
+        own = ", ".join(map(str, kept))
+        pruned = f". It was pruned: its blocks were the teacher's {own}, and layers: provenance pairs them by itself"
+    raise ConfigError(
+        f"{where}: the {whose} has no block {block}; it has 0 (embeddings) to {blocks}, "
+        f"and -1 for the last one after the final norm{pruned}"
+    )

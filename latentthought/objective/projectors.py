@@ -7,6 +7,9 @@
 `linear_relu`  relu(W h + b), as S3 does; what it gives has no negative part, so it can only reach a part of the target.
 `mlp`          W2 gelu(W1 h + b1) + b2.
 
+Between a student and the teacher that it was pruned from (`layers: provenance`) a linear one begins by putting every channel of
+the stream back to where it was, and gives zero for those that are gone; else, and for an mlp, weights begin at random.
+
 One for each pair of layers, or one for all of them (`shared`). They are companions of the student (`model.companions`), so that
 every engine trains them, exports leave them out, and LoRA, attached before them, never sees them. The matrices of all pairs are
 small beside one block of the student, so pairs are projected one after another, by ordinary linear layers.
@@ -60,6 +63,7 @@ class Projectors(nn.Module):
         config: which. student_width, teacher_width: D and D' of the states.
         pairs: (student's layer, teacher's layer) of each place along L.
         where: the settings' path in the recipe, for errors.
+        channels: which of the teacher's channels each of the student's was; None for a student of other origin.
 
     Raises ConfigError for kind none between different widths.
     """
@@ -71,6 +75,7 @@ class Projectors(nn.Module):
         teacher_width: int,
         pairs: Sequence[tuple[int, int]],
         where: str = "projector",
+        channels: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         if config.kind == "none" and student_width != teacher_width:
@@ -82,6 +87,10 @@ class Projectors(nn.Module):
         self.pairs = tuple((student, teacher) for student, teacher in pairs)
         count = 0 if config.kind == "none" else 1 if config.shared else len(self.pairs)
         self.maps = nn.ModuleList(_map(config, student_width, teacher_width) for _ in range(count))
+        if channels is not None and config.kind != "mlp":
+            for linear in self.modules():
+                if isinstance(linear, nn.Linear):
+                    _put_back(linear, channels)
 
     @property
     def description(self) -> dict[str, Any]:
@@ -106,6 +115,15 @@ class Projectors(nn.Module):
         if self.config.shared:
             return self.maps[0](states_NLD)
         return torch.stack([map(states_NLD[:, place]) for place, map in enumerate(self.maps)], dim=1)
+
+
+@torch.no_grad()
+def _put_back(linear: nn.Linear, channels: Sequence[int]) -> None:
+    """Output channels[i] becomes input i, the others 0."""
+    linear.weight.zero_()
+    linear.weight[torch.tensor(channels), torch.arange(len(channels))] = 1.0
+    if linear.bias is not None:
+        linear.bias.zero_()
 
 
 def _map(config: ProjectorConfig, student_width: int, teacher_width: int) -> nn.Sequential:

@@ -77,7 +77,7 @@ class Objective:
             )
         self.layer_pairs = {
             term.name: term.layers.resolve(
-                depths.student, depths.teacher, where=f"objective.{term.name}.layers"
+                depths.student, depths.teacher, depths.kept, where=f"objective.{term.name}.layers"
             )
             for term in self.terms
             if depths is not None and isinstance(term, HiddenTerm) and term.target == "teacher"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from latentthought.distillation.pruning.provenance import blocks_in
 from latentthought.errors import UserError
 from latentthought.model.blueprint import config_of, hollow
 from latentthought.objective.terms import HiddenTerm, asks_teacher
@@ -62,7 +63,10 @@ class Planned:
         """The layers that a term compares."""
         blocks = self.student_config.num_hidden_layers
         teacher = self.teacher_config or self.student_config
-        return term.layers.resolve(blocks, teacher.num_hidden_layers, where=f"objective.{term.name}.layers")
+        kept = blocks_in(self.student_config, teacher.num_hidden_layers)
+        return term.layers.resolve(
+            blocks, teacher.num_hidden_layers, kept, where=f"objective.{term.name}.layers"
+        )
 
     @property
     def width(self) -> int:

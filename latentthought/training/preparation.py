@@ -108,6 +108,7 @@ def prepare(recipe: Recipe, smoke: bool = False, spread: Mapping[str, Any] | Non
     from latentthought.training.float8 import choose, convert
     from latentthought.training.rows import training_rows
 
+    recipe.model.require_pruned()  # before data is fetched
     curriculum = recipe.curriculum
     responses = None if recipe.teacher is None else recipe.teacher.responses
     data, examples = training_rows(recipe.data, responses, recipe.seed, smoke)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,12 +11,19 @@ import torch.nn.functional as F
 from transformers import AutoModelForCausalLM
 
 from latentthought import LatentThoughtForCausalLM, ThoughtConfig, prune
+from latentthought.data.encoding import Encoder
+from latentthought.distillation.guidance import attach_companions, guide
 from latentthought.distillation.pruning import roles
 from latentthought.distillation.pruning.importance import block_influence, channel_scores, input_squares
 from latentthought.distillation.pruning.provenance import blocks_in, channels_in, recorded
 from latentthought.distillation.pruning.slicing import Kept, cut
+from latentthought.distillation.pupil import Pupil
+from latentthought.distillation.teacher import TeacherConfig
 from latentthought.errors import ConfigError, DamagedFileError, UnsupportedError
 from latentthought.model.capture import blocks_of
+from latentthought.objective.terms import as_term
+from tests.distillation.taught import FORMAT, LATENT, examples
+from tests.distillation.taught import tokenizer as taught_tokenizer
 from tests.families import FAMILIES, VOCABULARY, tiny_base
 
 FIVE = {"num_hidden_layers": 5}
@@ -268,3 +276,37 @@ def test_a_family_that_is_not_known_can_lose_blocks_but_no_width() -> None:
     with pytest.raises(UnsupportedError, match="query_key_value"):
         prune(model, width={"mlp": 0.5, "importance": "magnitude"})
     assert len(blocks_of(prune(model, depth={"drop": [2]}))) == 2
+
+
+def test_a_pruned_student_is_compared_with_the_blocks_that_it_was_made_from() -> None:
+    """The layer map and the projectors read the student's own record, through two prunings."""
+    given, tokenizer = examples(), taught_tokenizer()
+    scratch = {"architecture": "llama", "layers": 5, "width": 48, "heads": 4, "initializer_range": 0.1}
+    config = TeacherConfig.parse({"scratch": scratch}, "teacher")
+    whole = model_of("llama", hidden_size=48, vocab_size=len(tokenizer))
+    once = prune(whole, depth={"drop": [2]})
+    student = prune(once, depth={"drop": [2]}, width={"hidden": 24, "importance": "magnitude"})
+    model = LatentThoughtForCausalLM.from_base(student, ThoughtConfig(), tokenizer)
+    settings = {"target": "teacher", "alignment": "answer", "layers": "provenance", "projector": "linear"}
+    terms = (as_term({"term": "hidden", **settings}),)
+    pupil = Pupil(
+        model=model,
+        tokenizer=tokenizer,
+        examples=given,
+        rows=Encoder(tokenizer, FORMAT).encode_all(given),
+        format=FORMAT,
+        curriculum=LATENT,
+    )
+    guidance = guide(terms, config, pupil)
+    assert guidance.objective.layer_pairs["hidden"] == ((1, 1), (2, 4), (-1, -1))
+    attach_companions(model, guidance, tokenizer)
+    channels = channels_in(student.config, 48)
+    weight = model.companions["hidden"].maps[0][0].weight
+    assert channels is not None and torch.equal(weight.argmax(0), torch.tensor(channels))
+    assert torch.equal(weight.sum(0), torch.ones(24))
+    # a student of other origin has no such record
+    other = LatentThoughtForCausalLM.from_base(
+        model_of("llama", vocab_size=len(tokenizer)), ThoughtConfig(), tokenizer
+    )
+    with pytest.raises(ConfigError, match="none are recorded"):
+        guide(terms, config, replace(pupil, model=other))

@@ -21,6 +21,14 @@ def parsed(layers) -> LayerMap:
     return made.layers
 
 
+def test_a_block_that_was_pruned_away_is_said_to_be():
+    with pytest.raises(
+        ConfigError, match=r"no block 5; .*its blocks were the teacher's 1, 2, 5, and layers: provenance"
+    ):
+        parsed([[5, 5]]).resolve(3, 5, kept=(1, 2, 5))
+    assert parsed("provenance").resolve(3, 5, kept=(1, 2, 5)) == ((1, 1), (2, 2), (AFTER_NORM, AFTER_NORM))
+
+
 def test_uniform_by_hand():
     assert map_layers(4, 12) == {1: 3, 2: 6, 3: 9, 4: 12}
     # 1.5 and 4.5 are rounded up

@@ -91,3 +91,16 @@ def test_half_precision_states_meet_float32_projectors():
 def test_bad_settings(settings, word):
     with pytest.raises(ConfigError, match=word):
         ProjectorConfig.parse(settings, "projector")
+
+
+@pytest.mark.parametrize("kind", ["linear", "linear_relu"])
+def test_between_a_pruned_student_and_its_teacher_channels_go_back_to_where_they_were(kind: str) -> None:
+    channels = [1, 4, 5, 8, 9, 2]
+    made = Projectors(ProjectorConfig(kind=kind), 6, 10, PAIRS, channels=channels)
+    states_NLD = torch.rand(7, len(PAIRS), 6)
+    expected = torch.zeros(7, len(PAIRS), 10)
+    for place, channel in enumerate(channels):
+        expected[..., channel] = states_NLD[..., place]
+    assert torch.equal(made(states_NLD), expected)
+    made(states_NLD).square().sum().backward()
+    assert all(parameter.grad is not None for parameter in made.parameters())

@@ -7,13 +7,16 @@
     hidden     of a channel of the stream: its share of the squares that the norms hand to a layer, summed over all layers; by
                magnitude of the squared weights that read it
 
-Each is one forward over the data, without gradient, with hooks that add up sums in fp64: nothing of a position is kept.
+Each is one forward over the data, without gradient, with hooks that add up sums in fp64: nothing of a position is kept. Rows with
+thoughts are given by their input embeddings (`fed_rows`): one causal pass over these has the very states of all the passes that
+made them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from inspect import signature
 from typing import Any, cast
 
 import torch
@@ -23,10 +26,54 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from latentthought.distillation.pruning.roles import axes_of, blocks_prefix
+from latentthought.model.backbone import positions_of
 from latentthought.model.capture import blocks_of
+from latentthought.model.modeling import LatentThoughtForCausalLM
+from latentthought.thoughts.mixing import blend
 
-# a batch of rows: ids and attention mask, (B, T) each
+# a batch of rows: ids (B, T) or what the base is fed (B, T, D), and attention mask (B, T)
 Batch = tuple[Tensor, Tensor]
+_ARGUMENTS = (
+    "input_ids",
+    "attention_mask",
+    "position_ids",
+    "mix_ratio",
+    "feedback",
+    "jacobi_iterations",
+    "thought_columns",
+)
+
+
+@torch.no_grad()
+def fed_rows(model: LatentThoughtForCausalLM, batch: Mapping[str, Any]) -> Batch:
+    """What the base is fed on rows with thoughts: (B, T, D), and their mask.
+
+    batch: of `data.collation.Collator`.
+    """
+    mask, thought_mask = batch["attention_mask"], batch["thought_mask"]
+    if not bool(thought_mask.any()) or batch["mix_ratio"] == 0:
+        return batch["input_ids"], mask
+    output = model(
+        **{name: batch[name] for name in _ARGUMENTS},
+        thought_mask=thought_mask,
+        return_states=True,
+        return_logits=False,
+    )
+    fed = output.embeddings.clone()
+    slots = torch.arange(output.thoughts.shape[1], device=fed.device)
+    # both in the order of rows, and within a row of its thoughts
+    fed_in = model.scale(output.thoughts[slots < output.thought_counts[:, None]])
+    rule = "linear" if model.thought.blend == "bernoulli" else model.thought.blend
+    fed[thought_mask] = blend(fed[thought_mask], fed_in, batch["mix_ratio"], rule)
+    return fed, mask
+
+
+def _read(model: PreTrainedModel, rows: Tensor, mask: Tensor) -> None:
+    name = "inputs_embeds" if rows.is_floating_point() else "input_ids"
+    takes = signature(model.forward).parameters
+    positions = {"position_ids": positions_of(mask)} if "position_ids" in takes else {}
+    last = {"logits_to_keep": 1} if "logits_to_keep" in takes else {}
+    model(**{name: rows}, attention_mask=mask, use_cache=False, **positions, **last)
 
 
 class _Mean:
@@ -48,7 +95,7 @@ def block_influence(
     blocks = blocks_of(model)
     means = [_Mean() for _ in blocks]
     positions = 0
-    for ids, mask in batches:
+    for rows, mask in batches:
         kept = mask.bool()
 
         def add(number: int, before: Tensor, after: Tensor, kept: Tensor = kept) -> None:
@@ -56,7 +103,7 @@ def block_influence(
             means[number].add(1 - cosine)
 
         with _around(blocks, add):
-            model(input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=1)
+            _read(model, rows, mask)
         positions += int(kept.sum())
         progress()
     return torch.stack([torch.as_tensor(mean.total) for mean in means]) / max(1, positions), positions
@@ -87,7 +134,7 @@ def input_squares(
     layers = dict(_layers(model))
     means = {name: _Mean() for name in layers}
     positions = 0
-    for ids, mask in batches:
+    for rows, mask in batches:
         kept = mask.bool()
 
         def add(name: str, given: Tensor, kept: Tensor = kept) -> None:
@@ -100,7 +147,7 @@ def input_squares(
                     add(name, arguments[0])
 
                 hooks.callback(layer.register_forward_pre_hook(keep).remove)
-            model(input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=1)
+            _read(model, rows, mask)
         positions += int(kept.sum())
         progress()
     return {name: torch.as_tensor(mean.total) / max(1, positions) for name, mean in means.items()}, positions

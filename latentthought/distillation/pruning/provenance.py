@@ -1,12 +1,13 @@
 """Where the parts of a pruned model come from, kept in its own config so that it travels with the weights wherever they go.
 
-`config.pruning` is a list, one entry a pruning, the latest last: `depth` and `width` of the model that was cut, the `blocks` that
-stayed (from 1) and the `hidden` channels (from 0), None for all. A student's layer map and projectors read it against whichever
-of the models in its line is the teacher.
+`config.pruning` is a list, one entry a pruning, the latest last: `depth` and `width` of the model that was cut, the `blocks`
+that stayed (from 1) and the `hidden` channels (from 0), None for all, and the `influence` of every block of it where that was
+measured. A student's layer map and projectors read it against whichever of the models in its line is the teacher.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypedDict
 
 from latentthought.distillation.pruning.slicing import Kept
@@ -22,6 +23,7 @@ class Cut(TypedDict):
     width: int
     blocks: list[int]
     hidden: list[int] | None
+    influence: list[float] | None
 
 
 def recorded(config: Any) -> list[Cut]:
@@ -34,6 +36,7 @@ def recorded(config: Any) -> list[Cut]:
                 width=int(one["width"]),
                 blocks=[int(block) for block in one["blocks"]],
                 hidden=None if one["hidden"] is None else [int(channel) for channel in one["hidden"]],
+                influence=None if one.get("influence") is None else [float(i) for i in one["influence"]],
             )
             for one in found
         ]
@@ -41,13 +44,14 @@ def recorded(config: Any) -> list[Cut]:
         raise DamagedFileError(f"config.json: {KEY!r} is not the record of a pruning: {error!r}") from None
 
 
-def record(config: Any, before: Any, kept: Kept) -> None:
+def record(config: Any, before: Any, kept: Kept, influence: Sequence[float] | None = None) -> None:
     """Add a pruning to a pruned model's config; before: the config of the model that was cut."""
     cut = Cut(
         depth=before.num_hidden_layers,
         width=before.hidden_size,
         blocks=list(kept.blocks),
         hidden=None if kept.hidden is None else list(kept.hidden),
+        influence=None if influence is None else [round(value, 6) for value in influence],
     )
     setattr(config, KEY, [*recorded(before), cut])
 

@@ -14,7 +14,7 @@ from latentthought.distillation.pruning.importance import (
     channel_scores,
     input_squares,
 )
-from latentthought.distillation.pruning.provenance import record
+from latentthought.distillation.pruning.provenance import record, recorded
 from latentthought.distillation.pruning.roles import key_heads
 from latentthought.distillation.pruning.settings import DepthPruning, WidthPruning
 from latentthought.distillation.pruning.slicing import Kept, all_blocks, cut
@@ -35,8 +35,8 @@ def prune(
         model: any causal language model of transformers for depth; for width one whose layers are known, see `pruning.roles`.
             Of a latent-thought model the base is pruned.
         depth, width: what goes; see the settings.
-        batches: ids and attention mask (B, T) of data, on the model's device, for rules that measure. Importance for the width
-            is measured on the model before blocks are taken.
+        batches: ids and attention mask (B, T) of data, on the model's device, for rules that measure; rows with thoughts by
+            what the base is fed (`importance.fed_rows`). Importance for the width is measured before blocks are taken.
         progress: told of every batch, by what is measured.
 
     Returns: a plain model of the same family, in which `config.pruning` records where its parts come from.
@@ -55,11 +55,11 @@ def prune(
     training = base.training
     base.eval()
     try:
-        kept = _chosen(base, depth, width, sizes, rows, progress)
+        kept, influence = _chosen(base, depth, width, sizes, rows, progress)
     finally:
         base.train(training)
     smaller = cut(base, kept)
-    record(smaller.config.get_text_config(), config, kept)
+    record(smaller.config.get_text_config(), config, kept, influence)
     return smaller
 
 
@@ -86,15 +86,17 @@ def _chosen(
     sizes: Mapping[str, int],
     rows: Sequence[Batch],
     progress: Callable[[str], None],
-) -> Kept:
-    blocks = all_blocks(base)
+) -> tuple[Kept, list[float] | None]:
+    """What stays, and the influence of every block where it was measured."""
+    blocks, found = all_blocks(base), None
     if depth is not None:
         influence = None
         if depth.needs_data:
             influence, _ = block_influence(base, rows, lambda: progress("influence of blocks"))
+            found = influence.tolist()
         blocks = kept_blocks(depth, len(blocks), influence)
     if width is None:
-        return Kept(blocks)
+        return Kept(blocks), found
     squares = None
     if width.needs_data:
         squares, _ = input_squares(base, rows, lambda: progress("importance of channels"))
@@ -108,4 +110,33 @@ def _chosen(
         mlp = tuple(best(scores[block - 1, "mlp"], sizes["mlp"]) for block in blocks)
     if "groups" in sizes:
         heads = tuple(best_groups(scores[block - 1, "heads"], groups, sizes["groups"]) for block in blocks)
-    return Kept(blocks, hidden, heads, mlp)
+    return Kept(blocks, hidden, heads, mlp), found
+
+
+def with_thoughts_of(original: LatentThoughtForCausalLM, pruned: PreTrainedModel) -> LatentThoughtForCausalLM:
+    """A pruned model that thinks as the one that it was cut from: same thought tokens, scale, blend and prompt format.
+
+    Raises `ConfigError` where that cannot be: a scale whose weights have another width, a fed-back layer that is gone.
+    """
+    thought, blocks = original.thought, recorded(pruned.config.get_text_config())[-1]["blocks"]
+    if original.scale.projector is not None and pruned.config.get_text_config().hidden_size != (
+        original.backbone.width
+    ):
+        raise ConfigError(
+            "width.hidden: thought.scale is mlp, whose weights have the width of the stream; leave hidden out, or prune without "
+            "thoughts and train them anew"
+        )
+    if thought.layer > 0:
+        if thought.layer not in blocks:
+            raise ConfigError(
+                f"depth: block {thought.layer} is the one whose states are fed back (thought.layer), and it is not among those "
+                f"that stay: {', '.join(map(str, blocks))}"
+            )
+        thought = thought.replace(layer=blocks.index(thought.layer) + 1)
+    model = LatentThoughtForCausalLM.from_base(pruned, thought)
+    if original.scale.projector is not None:
+        model.scale.load_state_dict(original.scale.state_dict())
+    model.config.added_token_ids = list(original.config.added_token_ids)
+    if (written := getattr(original.config, "prompt_format", None)) is not None:
+        model.config.prompt_format = written
+    return model

@@ -75,3 +75,22 @@ class WidthPruning(Config):
     def needs_data(self) -> bool:
         """Whether the rule measures anything."""
         return self.importance == "activation"
+
+
+class PruningConfig(Config):
+    """The key `model.pruning`: how the folder that `model.base` names is made, which `latentthought prune RECIPE` does.
+
+    model: what is pruned, a folder, a run or a hub name. depth, width: what of it goes; see their classes.
+    rows: of the recipe's training rows, as its last stage lays them out, that rules which measure look at.
+    """
+
+    model: str
+    depth: DepthPruning | None = None
+    width: WidthPruning | None = None
+    rows: Size = 256
+
+    @model_validator(mode="after")
+    def _takes_something(self) -> PruningConfig:
+        if self.depth is None and self.width is None:
+            raise ValueError("give depth, width or both; with neither nothing would go")
+        return self
