@@ -65,6 +65,7 @@ class HiddenTerm(Weighted):
     alignment, layers, before_norm, projector: of target teacher; see `objective.alignment`, `.layers`, `.projectors`.
     layer_weights: one for each pair of layers, in their order; None weighs all alike.
     scale_match, beta: see `losses.distances`.
+    balance: the name of another term, whose running size the weight is then a multiple of; see `objective.balance`.
     """
 
     term: Literal["hidden"]
@@ -78,6 +79,7 @@ class HiddenTerm(Weighted):
     smooth_l1: float = Field(0.0, ge=0.0)
     beta: float = Field(1.0, gt=0.0)
     scale_match: Literal["none", "rms", "std"] = "none"
+    balance: str | None = None
     name: str = Field("hidden", pattern=NAME)
 
     @model_validator(mode="after")
@@ -130,6 +132,12 @@ def check_names(terms: Sequence[Term]) -> None:
     taken = [term.name for term in terms if hasattr(nn.ModuleDict, term.name)]
     if taken:
         raise ValueError(f"a term cannot be called {taken[0]!r}, a word that PyTorch keeps to itself")
+    names = [term.name for term in terms]
+    for term in terms:
+        against = term.balance if isinstance(term, HiddenTerm) else None
+        if against is not None and (against == term.name or against not in names):
+            others = [name for name in names if name != term.name]
+            raise ValueError(f"{term.name}.balance: {unknown('term', against, others)}")
     if all(term.weight == 0 for term in terms):
         raise ValueError("no term has a weight above 0")
 

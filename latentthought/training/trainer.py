@@ -27,6 +27,7 @@ from latentthought.data.encoding import Encoded
 from latentthought.errors import ConfigError
 from latentthought.model.sharding import at_hand, sharded
 from latentthought.model.spans import span
+from latentthought.objective.balance import Balances
 from latentthought.objective.comparison import TeacherOutput
 from latentthought.objective.gradients import gradient_norms
 from latentthought.objective.spelling import SpellingTerm
@@ -120,6 +121,7 @@ class LatentThoughtTrainer(GuardedTrainer):
         end_id = getattr(tokenizer, "eos_token_id", None)
         collate = StageCollator(pad_id, train_dataset.curriculum, teaching, spelling, end_id)
         self.shard = shard
+        balances = Balances(inside(model), self.objective.terms)
         super().__init__(
             model=model,
             args=args,
@@ -152,6 +154,7 @@ class LatentThoughtTrainer(GuardedTrainer):
         )
         self.best = BestSteps(settings.keep_best, settings.best_by)
         self._micro = 0
+        self._balances = balances
         self._begin_guarding()
 
     lr_scheduler: Any
@@ -214,6 +217,7 @@ class LatentThoughtTrainer(GuardedTrainer):
             first = self._micro == 0
             self._guard_micro_batch(inputs, value.total, first)
             self.recorder.observe(inputs, output, value, first)
+            self._balances.add(value.parts)
             every = self.settings.gradient_norms
             if first and every and moment.step % every == 0:
                 trained = [p for p in self.latent_model.parameters() if p.requires_grad]
@@ -280,6 +284,7 @@ class LatentThoughtTrainer(GuardedTrainer):
     def end_step(self, done: int) -> tuple[bool, bool]:
         """After `done` steps: whether to save, and whether to stop."""
         self._settle_step(done)
+        self._balances.end_step(self._over_ranks)
         asked = self._asked_to_stop()
         over = done >= self.plan.end
         due = bool(self.settings.save_every) and done % self.settings.save_every == 0

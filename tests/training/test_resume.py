@@ -120,6 +120,7 @@ TAUGHT = [
         "target": "teacher",
         "alignment": "step_ends",
         "projector": {"kind": "mlp", "learning_rate": 0.02},
+        "balance": "kl",
     },
 ]
 SELF_TAUGHT = [

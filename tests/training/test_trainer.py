@@ -41,7 +41,7 @@ SOFT_MIX: dict[str, Any] = {
     },
     "objective": [
         {"term": "ce"},
-        {"term": "hidden", "weight": 0.3},
+        {"term": "hidden", "weight": 0.3, "balance": "ce"},
         {"term": "hidden", "name": "text", "target": "text_states"},
     ],
 }
