@@ -1,0 +1,128 @@
+"""Recovery against ratios by hand, seeds, files of lm-eval, and perplexities kept apart."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from latentthought.cli import main
+from latentthought.errors import DataError, MissingFileError
+from latentthought.evaluation.recovery import recovery
+from latentthought.evaluation.statistics import paired_difference
+from tests.judged import answered, result, saved
+
+TOTAL = 40
+KL = {"term": "kl", "weight": 0.5}
+HIDDEN = {"term": "hidden", "weight": 0.1, "target": "teacher"}
+
+
+def made(folder: Path, right: range, objective: list | None = None) -> Path:
+    samples = answered(right, TOTAL)
+    recipe = {"objective": objective} if objective else None
+    saved(folder, samples, result(samples, recipe=recipe))
+    return folder
+
+
+def test_one_run_is_the_ratio_with_the_interval_of_the_pairs(tmp_path: Path) -> None:
+    whole, small = made(tmp_path / "whole", range(32)), made(tmp_path / "small", range(4, 34))
+    (row,) = recovery(whole, {"small": [small]}).rows
+    assert (row.original, row.value) == (pytest.approx(32 / 40), pytest.approx(30 / 40))
+    assert row.percent == pytest.approx(100 * 30 / 32) and row.questions == TOTAL
+    right = {
+        name: {f"q{i}": [float(i in which)] for i in range(TOTAL)}
+        for name, which in {"small": range(4, 34), "whole": range(32)}.items()
+    }
+    pairs = paired_difference(right["small"], right["whole"])
+    assert row.low == pytest.approx(100 * (1 + pairs.low / 0.8), abs=0.5)
+    assert row.high == pytest.approx(100 * (1 + pairs.high / 0.8), abs=0.5)
+
+
+def test_seeds_of_one_arm_are_averaged_and_widen_the_interval(tmp_path: Path) -> None:
+    whole = made(tmp_path / "whole", range(40))
+    even = [made(tmp_path / f"even{n}", range(30)) for n in range(3)]
+    apart = [made(tmp_path / f"apart{n}", range(stop)) for n, stop in enumerate((20, 30, 40))]
+    report = recovery(whole, {"even": even, "apart": apart})
+    rows = {row.arm: row for row in report.rows}
+    assert rows["even"].percent == pytest.approx(75) and rows["apart"].percent == pytest.approx(75)
+    assert rows["even"].seeds == 3
+    assert rows["apart"].high - rows["apart"].low > 2 * (rows["even"].high - rows["even"].low)
+    assert report.means == {}, "of one task there is no mean"
+
+
+def test_the_arm_with_logits_alone_is_known(tmp_path: Path) -> None:
+    whole = made(tmp_path / "whole", range(40))
+    ce = {"term": "ce", "weight": 1.0}
+    arms = {
+        "ce": made(tmp_path / "a", range(20), [ce]),
+        "logits": made(tmp_path / "b", range(30), [ce, KL, {**HIDDEN, "weight": 0}]),
+        "all": made(tmp_path / "c", range(30), [ce, KL, HIDDEN]),
+    }
+    assert recovery(whole, {arm: [run] for arm, run in arms.items()}).logits_only == ("logits",)
+
+
+def lm_eval(folder: Path, **tasks: dict) -> Path:
+    folder.mkdir()
+    file = folder / "results_2026-11-30.json"
+    file.write_text(json.dumps({"results": tasks, "config": {}}))
+    return folder
+
+
+def test_files_of_lm_eval_and_perplexities_apart(tmp_path: Path) -> None:
+    arc = {"acc,none": 0.5, "acc_stderr,none": 0.01, "acc_norm,none": 0.6, "acc_norm_stderr,none": 0.02}
+    lambada = {
+        "perplexity,none": 5.0,
+        "perplexity_stderr,none": 0.1,
+        "acc,none": 0.8,
+        "acc_stderr,none": 0.01,
+    }
+    whole = lm_eval(tmp_path / "whole", arc_easy=arc, lambada_openai=lambada)
+    small = lm_eval(
+        tmp_path / "small",
+        arc_easy={**arc, "acc_norm,none": 0.54, "acc_norm_stderr,none": 0.03},
+        lambada_openai={**lambada, "perplexity,none": 7.5, "acc,none": 0.6},
+    )
+    report = recovery(whole, {"small": [small]})
+    rows = {row.task: row for row in report.rows}
+    assert rows["arc_easy"].percent == pytest.approx(90) and rows["lambada_openai"].percent == pytest.approx(
+        75
+    )
+    half = 1.959964 * (0.02**2 + 0.03**2) ** 0.5 / 0.6 * 100
+    assert rows["arc_easy"].low == pytest.approx(90 - half) and rows["arc_easy"].high == pytest.approx(
+        90 + half
+    )
+    assert report.means == {"small": pytest.approx(82.5)}, "perplexity is no part of it"
+    (text,) = report.perplexities
+    assert (text.task, text.original, text.value) == ("lambada_openai perplexity", 5.0, 7.5)
+
+
+def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole, small = made(tmp_path / "whole", range(32)), made(tmp_path / "small", range(30))
+    output = tmp_path / "report"
+    assert main(["recovery", str(whole), f"cut={small}", "--output", str(output)]) == 0
+    shown = capsys.readouterr().out
+    assert "93.8 %" in shown and "no run is known to have compared distributions alone" in shown
+    assert {path.name for path in output.iterdir()} == {"recovery.json", "recovery.csv", "recovery.md"}
+    assert json.loads((output / "recovery.json").read_text())["rows"][0]["percent"] == pytest.approx(93.75)
+    (line,) = csv.DictReader((output / "recovery.csv").open())
+    assert float(line["percent"]) == pytest.approx(93.75) and line["arm"] == "cut"
+    assert "| sums | cut | 80.0 % | 75.0 % | 93.8 %" in (output / "recovery.md").read_text()
+
+
+def test_what_cannot_be_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = made(tmp_path / "whole", range(32))
+    none = made(tmp_path / "none", range(0))
+    with pytest.raises(MissingFileError, match="no such run"):
+        recovery(whole, {"a": [tmp_path / "absent"]})
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(MissingFileError, match="no results under control none"):
+        recovery(whole, {"a": [tmp_path / "empty"]})
+    with pytest.raises(DataError, match="nothing to recover"):
+        recovery(none, {"a": [whole]})
+    other = lm_eval(tmp_path / "other", arc_easy={"acc,none": 0.5})
+    with pytest.raises(DataError, match="a: none of the tasks of the original, which has sums"):
+        recovery(whole, {"a": [other]})
+    assert main(["recovery", str(whole), f"a={whole}", f"a={whole}"]) == 2
+    assert "is given twice" in capsys.readouterr().err
