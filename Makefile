@@ -11,7 +11,7 @@ TEST_ENV := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 PYTEST := $(TEST_ENV) $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test test-full lint format bench clean
+.PHONY: help install quickstart test test-full lint format bench docs clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -40,8 +40,11 @@ format: $(STAMP)  ## put right what ruff can
 bench: $(STAMP)  ## speed and memory, side by side with what one would use instead
 	@$(BIN)/python -m benchmarks $(ARGS)
 
+docs: $(STAMP)  ## the documentation as a site in site/; a dead link is an error
+	@$(BIN)/python -m mkdocs build --quiet --strict --config-file docs/mkdocs/mkdocs.yml && echo "open site/index.html"
+
 clean:  ## remove the environment and every cache (runs are kept)
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(STAMP): pyproject.toml constraints.txt
