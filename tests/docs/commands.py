@@ -175,10 +175,17 @@ def _check_gain(arguments: Sequence[str]) -> None:
     _parser().parse_args(list(arguments))
 
 
+def _check_healing(arguments: Sequence[str]) -> None:
+    from benchmarks.healing import _parser
+
+    _parser().parse_args(list(arguments))
+
+
 _BENCHMARKS = {
     "benchmarks": _check_benchmarks,
     "benchmarks.kills": _check_kills,
     "benchmarks.gain": _check_gain,
+    "benchmarks.healing": _check_healing,
 }
 
 
