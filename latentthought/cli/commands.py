@@ -18,6 +18,7 @@ COMMANDS = {
     "generate": "answer prompts, thinking in hidden states",
     "evaluate": "score a model on a task, with controls",
     "grade": "grade a samples file again, without generating",
+    "inspect": "a look inside the thoughts, as a page: what they say, and what the answer owes to each",
     "compare": "the paired difference between two results, with its interval",
     "recovery": "what of a larger model's accuracy smaller ones have kept",
     "lm-eval": "lm-evaluation-harness with this package's models and tasks in it",

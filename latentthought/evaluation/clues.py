@@ -44,12 +44,8 @@ def chain_consistency(
     are links of the table one after the other. None for a row without steps, which does not say how many links."""
     if not example.steps:
         return None
-    table, _, start = example.question.rpartition("?")
-    symbols = re.findall(r"\w", table)
-    links = dict(zip(symbols[::2], symbols[1::2], strict=False))
-    end: str | None = start.strip()
-    for _ in example.steps:
-        end = links.get(end or "")
+    links, start = _links(example)
+    end = _followed(links, start, len(example.steps))
     if answer is None or answer.strip().lower() != end:
         return 0.0
     text = cut_reasoning(completion, thought_ends)[-_LONGEST:]
@@ -58,6 +54,28 @@ def chain_consistency(
     # the last step is the answer already
     path = written if written and written[-1] == end else [*written, end]
     return float(all(links.get(here) == there for here, there in pairwise(path)))
+
+
+def chain_leads(example: Example, step: int, symbol: str) -> str | None:
+    """The answer that follows from a row's own table if its step `step` (0-based) had led to `symbol`; None where that leads
+    nowhere."""
+    links, _ = _links(example)
+    return _followed(links, symbol, len(example.steps) - 1 - step)
+
+
+def _links(example: Example) -> tuple[dict[str, str], str]:
+    """A row's table, and the symbol to start from."""
+    table, _, start = example.question.rpartition("?")
+    symbols = re.findall(r"\w", table)
+    return dict(zip(symbols[::2], symbols[1::2], strict=False)), start.strip()
+
+
+def _followed(links: dict[str, str], start: str, count: int) -> str | None:
+    """Where so many links lead; None where one is missing."""
+    end: str | None = start
+    for _ in range(count):
+        end = links.get(end or "")
+    return end
 
 
 def _reached(graph: dict[str, set[str]], start: str) -> set[str]:

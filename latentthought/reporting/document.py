@@ -15,7 +15,7 @@ from pathlib import Path
 
 from latentthought.reporting.charts import Bar, bars
 from latentthought.reporting.escaping import safe, visible
-from latentthought.reporting.style import STYLE
+from latentthought.reporting.style import SHADES, STYLE
 
 _MARK_OF_ITEM = re.compile(r"^(\d*)([-+.)])(?=\s|$)")
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>|#~$&])")
@@ -94,7 +94,24 @@ class Details:
     blocks: Sequence[Block]
 
 
-Block = Heading | Text | Items | Lines | Table | Bars | Notice | Picture | Details
+@dataclass(frozen=True, slots=True)
+class Shaded:
+    """Words with a background as dark as their weight, a share of 1; the darkest is `most`. In Markdown nothing: a text beside it
+    has to name the numbers that matter, which colour alone tells nobody."""
+
+    words: Sequence[tuple[str, float]]
+    most: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """Two lists of blocks side by side, where the screen is wide enough."""
+
+    left: Sequence[Block]
+    right: Sequence[Block]
+
+
+Block = Heading | Text | Items | Lines | Table | Bars | Notice | Picture | Details | Shaded | Beside
 
 
 def write_document(
@@ -150,6 +167,10 @@ def _markdown(block: Block) -> str:
             inside = "\n\n".join(part for part in map(_markdown, block.blocks) if part)
             summary = safe(block.summary)
             return f"<details>\n<summary>{summary}</summary>\n\n{inside}\n\n</details>"
+        case Shaded():
+            return ""
+        case Beside():
+            return "\n\n".join(part for part in map(_markdown, (*block.left, *block.right)) if part)
 
 
 def _plain(text: str) -> str:
@@ -193,6 +214,19 @@ def _html(block: Block) -> str:
         case Details():
             inside = "\n".join(map(_html, block.blocks))
             return f"<details>\n<summary>{safe(block.summary)}</summary>\n{inside}\n</details>"
+        case Shaded():
+            return _html_shaded(block)
+        case Beside():
+            sides = ("\n".join(map(_html, side)) for side in (block.left, block.right))
+            return '<div class="beside">\n' + "\n".join(f"<div>{side}</div>" for side in sides) + "\n</div>"
+
+
+def _html_shaded(block: Shaded) -> str:
+    def word(text: str, weight: float) -> str:
+        shade = min(SHADES, round(SHADES * weight / block.most)) if block.most > 0 else 0
+        return f'<i class="s{shade}">{safe(text)}</i>' if shade else f"<i>{safe(text)}</i>"
+
+    return f'<p class="shaded" dir="auto">{"".join(word(*each) for each in block.words)}</p>'
 
 
 def _html_table(table: Table) -> str:

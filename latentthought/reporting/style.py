@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-STYLE = """
+# shades of a word's background, beside none at all
+SHADES = 8
+_SHADES = "".join(
+    f".s{step}{{background:rgb(59 116 196/{0.8 * step / SHADES:.2g})}}" for step in range(1, SHADES + 1)
+)
+
+STYLE = (
+    """
 :root{--ink:#1c1f24;--soft:#5b6470;--paper:#fff;--panel:#f4f5f7;--line:#dcdfe4;--bar:#3b74c4;--mark:#17365f;
 --good:#1d7d46;--note:#5b6470;--warning:#9a6200;--problem:#b3261e}
 @media(prefers-color-scheme:dark){:root{--ink:#e8eaed;--soft:#a2abb6;--paper:#15181c;--panel:#1f2329;--line:#373d46;
@@ -43,7 +50,13 @@ small{color:var(--soft)}
 .bars rect{fill:var(--bar)}.bars .track{fill:var(--panel)}
 .bars line{stroke:var(--mark);stroke-width:2}.bars .zero{stroke:var(--soft);stroke-width:1}
 img{max-width:100%;background:#fff;border-radius:6px}
+.shaded{line-height:1.9}
+.shaded i{font-style:normal;white-space:pre-wrap;padding:.1em .18em;margin:0 .06em;border-radius:3px}
+.beside{display:grid;grid-template-columns:repeat(2,minmax(0,1fr));gap:0 2rem}
 @media(max-width:40rem){main{padding:1rem .8rem 3rem}
-.bar{grid-template:"name value" "plot plot"/minmax(0,1fr) max-content;margin:.6rem 0}.bar.axis{margin:0}}
-@media print{details{break-inside:avoid}}
+.bar{grid-template:"name value" "plot plot"/minmax(0,1fr) max-content;margin:.6rem 0}.bar.axis{margin:0}
+.beside{grid-template-columns:minmax(0,1fr)}}
+@media print{details{break-inside:avoid}.shaded i{print-color-adjust:exact;-webkit-print-color-adjust:exact}}
 """
+    + _SHADES
+)
