@@ -25,7 +25,7 @@ COMMANDS = {
     "teacher": "a teacher's states and answers, kept on disk for its students",
     "prune": "a smaller model made of parts of a larger one",
     "export": "a model in a form for other tools: plain, adapter, or with thoughts for a serving engine",
-    "plot": "training curves, mix ratio and scale of runs",
+    "plot": "figures of runs, results and sweeps",
     "recipes": "list the recipes, or print one",
     "tasks": "list the evaluation tasks, or print one",
     "doctor": "versions, devices, extras, and what is missing",

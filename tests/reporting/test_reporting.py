@@ -77,8 +77,8 @@ def test_figures_hold_the_numbers(tmp_path: Path) -> None:
     with (tmp_path / "figures/loss.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 2 * 3 * 3
-    assert {row["run"] for row in rows} == {"run", "run (2)"}, "two runs of one name are told apart"
-    hidden = [float(row["value"]) for row in rows if row["key"] == "loss_hidden" and row["run"] == "run"]
+    assert {row["run"] for row in rows} == {"a/run", "b/run"}, "two runs of one name are told apart"
+    hidden = [float(row["value"]) for row in rows if row["key"] == "loss_hidden" and row["run"] == "a/run"]
     assert hidden == [5.0, 5.0, 4.0]
     assert [row["stage"] for row in rows[:3]] == ["text", "transition", "mixed"]
     first = (tmp_path / "figures/loss.svg").read_bytes()
