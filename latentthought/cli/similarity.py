@@ -118,6 +118,7 @@ def _compared(
     """What the run's first hidden term looks at: its positions, its projectors, its pairs of layers; nothing for another teacher
     than the run's (`run` None)."""
     from latentthought.distillation.guidance import Guidance, attach_companions
+    from latentthought.distillation.pruning.provenance import blocks_in
     from latentthought.model.companions import COMPANIONS, load_companions
     from latentthought.objective.comparison import Depths
     from latentthought.objective.projectors import Projectors
@@ -127,7 +128,9 @@ def _compared(
     terms = [t for t in recipe.objective if isinstance(t, HiddenTerm) and t.target == "teacher"]
     if run is None or not terms:
         return None, None, ()
-    objective = Objective(recipe.objective, Depths(student.model.blocks, teacher.model.blocks))
+    blocks = teacher.model.blocks
+    kept = blocks_in(loaded.model.base.config.get_text_config(), blocks)
+    objective = Objective(recipe.objective, Depths(student.model.blocks, blocks, kept=kept))
     projectors = None
     if (run / COMPANIONS).is_file():
         model = loaded.model

@@ -19,7 +19,6 @@ from latentthought.errors import DataError, MissingFileError, UserError
 from latentthought.evaluation.results import Results
 from latentthought.evaluation.samples import RESULTS
 from latentthought.reporting.figures.points import Point, grouped
-from latentthought.reporting.figures.sweeps import TABLE, SweptPoint, read_table
 from latentthought.reporting.metrics import FILE_NAME, RunMetrics, read_metrics
 
 if TYPE_CHECKING:
@@ -46,20 +45,18 @@ class Run:
 
 @dataclass(frozen=True)
 class Given:
-    """All runs, in the order given, and the points of the sweeps among them.
+    """All runs, in the order given.
 
     similarity: compares the layers of a run's model with its teacher's; None where no model is to be run.
     """
 
     runs: tuple[Run, ...]
-    swept: tuple[Point, ...] = ()
     similarity: Callable[[Run], Similarity] | None = None
 
     @cached_property
     def points(self) -> tuple[Point, ...]:
-        """Runs that differ in nothing but their seed are one point; those of a sweep are as its table has them."""
-        taken = {run.folder for point in self.swept for run in point.runs}
-        return (*self.swept, *grouped([run for run in self.runs if run.folder not in taken]))
+        """Runs that differ in nothing but their seed are one point."""
+        return tuple(grouped(self.runs))
 
     @property
     def trained(self) -> tuple[Run, ...]:
@@ -82,33 +79,9 @@ def read_given(paths: Iterable[str | Path], similarity: Callable[[Run], Similari
     and line for one that no longer reads.
     """
     found: dict[Path, _Found] = {}
-    tables: list[tuple[Path, list[SweptPoint]]] = []
     for path in map(Path, paths):
-        table = path / TABLE if path.is_dir() else path
-        if table.name == TABLE and table.is_file():
-            if not (points := read_table(table)):
-                _add(found, _below(table.parent))
-            tables.append((table.parent, points))
-            for folder in (table.parent / run for point in points for run in point.runs):
-                if folder.is_dir():
-                    _add(found, _below(folder))
-        else:
-            _add(found, _look(path))
-    runs = dict(zip(found, _read(found), strict=True))
-    return Given(
-        tuple(runs.values()),
-        tuple(
-            Point(
-                point.name,
-                point.overrides,
-                tuple(runs[folder / run] for run in point.runs if folder / run in runs),
-                point.scores,
-            )
-            for folder, points in tables
-            for point in points
-        ),
-        similarity,
-    )
+        _add(found, _look(path))
+    return Given(tuple(_read(found)), similarity)
 
 
 def _read(found: Mapping[Path, _Found]) -> Iterable[Run]:

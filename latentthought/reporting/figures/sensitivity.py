@@ -35,8 +35,7 @@ _WIDE = 10
 
 def draw_sensitivity(given: Given, stem: Path) -> list[Path]:
     """A panel for each task, over the key in which the points differ."""
-    # a sweep's table says what it varied
-    points = [point for point in given.swept or given.points if point.scores]
+    points = [point for point in given.points if point.scores]
     if not points:
         raise NothingToDraw(NO_RESULTS)
     if len(points) < 2:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from pathlib import Path
 from typing import Any
@@ -123,25 +122,6 @@ def test_sensitivity_refuses_what_varies_in_too_many_ways(tmp_path: Path) -> Non
     results(tmp_path / "bare", [1])
     with pytest.raises(NothingToDraw, match="bare has no recipe"):
         FIGURES["sensitivity"].draw(read_given([tmp_path / "p0", tmp_path / "bare"]), tmp_path / "x")
-
-
-def test_sensitivity_of_a_sweeps_table(tmp_path: Path) -> None:
-    points = [
-        {
-            "name": f"r{rank}",
-            "overrides": {"model.lora.rank": rank},
-            "seeds": [1, 2],
-            "runs": [],
-            "tasks": {"sums/none": {"mean": 0.1 * rank, "low": 0.0, "high": 0.9, "per_seed": [0, 1]}},
-        }
-        for rank in (1, 4, 2)
-    ]
-    (tmp_path / "table.json").write_text(json.dumps({"keys": ["model.lora.rank"], "points": points}))
-    FIGURES["sensitivity"].draw(read_given([tmp_path]), tmp_path / "x")
-    rows = read_csv(tmp_path / "x.csv")
-    found = {int(row["model.lora.rank"]): float(row["accuracy"]) for row in rows}
-    assert list(found) == [1, 2, 4], "in the order of the axis"
-    assert found == pytest.approx({1: 0.1, 2: 0.2, 4: 0.4})
 
 
 def test_thoughts_are_told_by_what_was_asked(tmp_path: Path) -> None:

@@ -149,38 +149,10 @@ def test_thought_ends_are_the_models_own(tmp_path: Path) -> None:
     check_together([one for run in read_given([tmp_path]).runs for one in run.results.items()])
 
 
-def test_sweep_table(tmp_path: Path) -> None:
-    metrics(results(tmp_path / "runs" / "w-1", [0, 1]))
-    table = {
-        "keys": ["objective.1.weight"],
-        "points": [
-            {
-                "name": "w1",
-                "overrides": {"objective.1.weight": 0.1},
-                "seeds": [1, 2],
-                "runs": ["runs/w-1", "runs/gone"],
-                "tasks": {"sums/none": {"mean": 0.5, "low": 0.4, "high": 0.6, "per_seed": [0.45, 0.55]}},
-            },
-        ],
-        "made_by": "somebody else",
-    }
-    (tmp_path / "table.json").write_text(json.dumps(table))
-    for path in (tmp_path, tmp_path / "table.json"):
-        given = read_given([path])
-        (point,) = given.points
-        assert (point.name, point.settings) == ("w1", {"objective.1.weight": 0.1})
-        assert [run.name for run in point.runs] == ["w-1"]
-        score = point.scores["sums", "none"]
-        assert (score.value, score.low, score.high, score.seeds) == (0.5, 0.4, 0.6, 2)
-    del table["points"][0]["tasks"]["sums/none"]["low"]
-    (tmp_path / "table.json").write_text(json.dumps(table))
-    with pytest.raises(DamagedFileError, match=r"table\.json, point 1.*low"):
-        read_given([tmp_path])
+def test_a_sweep_is_read_from_its_runs(tmp_path: Path) -> None:
+    metrics(results(tmp_path / "points" / "w-1", [0, 1]))
     (tmp_path / "table.json").write_text('{"lines": [], "points": [{"name": "w-1"}]}')
-    assert [point.name for point in read_given([tmp_path]).points] == ["w-1"], "read from the runs themselves"
-    (tmp_path / "table.json").write_text("[1")
-    with pytest.raises(DamagedFileError, match=r"table\.json: not JSON"):
-        read_given([tmp_path])
+    assert [point.name for point in read_given([tmp_path]).points] == ["w-1"]
 
 
 def test_no_runs_no_points() -> None:
