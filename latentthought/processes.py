@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Self
 
 from latentthought.errors import ConfigError, LatentThoughtError
@@ -164,6 +165,14 @@ def process_count() -> int:
 def first_on_machine() -> bool:
     """Whether this process is the first, or the only one, that a launcher started on this machine."""
     return os.environ.get("LOCAL_RANK", "0") == "0"
+
+
+def child_environment() -> dict[str, str]:
+    """The environment of a process of our own (`python -m latentthought ...`): it imports the package that is running here, also
+    from a checkout that is not installed."""
+    package = str(Path(__file__).resolve().parents[1])
+    path = [package, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(path))}
 
 
 def _exit_code(error: BaseException) -> int:

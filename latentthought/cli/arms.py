@@ -22,6 +22,7 @@ from typing import IO, Any
 
 from latentthought.cli.outcome import SILENT, wrote_nothing
 from latentthought.errors import LatentThoughtError
+from latentthought.processes import child_environment
 
 TASK = "hops"
 MEANINGS = {
@@ -149,7 +150,7 @@ class Crew:
 
     def _call(self, arm: Arm, arguments: list[str]) -> None:
         arguments = [*arguments, *(["--smoke"] if self.smoke else [])]
-        environment = {**os.environ, **_SETTINGS, "PYTHONPATH": os.pathsep.join(_import_path())}
+        environment = {**child_environment(), **_SETTINGS}
         with arm.log.open("ab") as log:
             code = self._wait([sys.executable, "-m", "latentthought", *arguments], environment, log)
         if code:
@@ -226,12 +227,6 @@ def _emits_nothing(run: Path) -> bool:
         return False
     plain = [results for results in find_results(run).values() if results.control == "none"]
     return all(wrote_nothing(results, run) for results in plain)
-
-
-def _import_path() -> list[str]:
-    """The children import the package that is running here, also from a checkout that is not installed."""
-    package = str(Path(__file__).resolve().parents[2])
-    return [package, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
 
 
 def _last_row(path: Path) -> dict[str, Any] | None:

@@ -61,6 +61,19 @@ def _holder(lock: TextIO) -> str:
     return f" ({found})" if found.startswith("pid ") else ""
 
 
+def held(run: Path) -> str | None:
+    """Who is writing to a run folder now (`pid 7 on host`, or nothing more than that somebody is); None when nobody is."""
+    try:
+        with (run / _LOCK).open("r", encoding="utf-8", errors="replace") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return _holder(lock).strip(" ()") or "another process"
+    except OSError:  # no folder, or one that nobody has written to
+        pass
+    return None
+
+
 def gone(run: Path) -> str:
     """What is said of a run folder that somebody has taken away."""
     return f"{run} is gone: it was deleted or moved while the run was writing to it"
