@@ -25,6 +25,7 @@ COMMANDS = {
     "teacher": "a teacher's states and answers, kept on disk for its students",
     "prune": "a smaller model made of parts of a larger one",
     "export": "a model in a form for other tools: plain, adapter, or with thoughts for a serving engine",
+    "sweep": "a recipe over a grid of its keys and over seeds, in one table with intervals",
     "plot": "figures of runs, results and sweeps",
     "recipes": "list the recipes, or print one",
     "tasks": "list the evaluation tasks, or print one",

@@ -37,6 +37,7 @@ EXTRAS = {  # extra -> (distribution, what it is for)
     "te": (("transformer-engine",), "float8 training on NVIDIA GPUs"),
     "plot": (("matplotlib",), "figures"),
     "track": (("wandb",), "experiment tracking"),
+    "sweep": (("submitit",), "sweeps as jobs of a cluster"),
 }
 
 

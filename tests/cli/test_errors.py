@@ -57,6 +57,26 @@ WRONG = [
     (["recipes", "quickstrt"], "Did you mean quickstart"),
     (["tasks", "gsm"], "gsm8k"),
     (["quickstart", "--arms", "thougts"], "Did you mean thoughts"),
+    (["sweep", "quickstrt", "training.batch_size=8,16"], "Did you mean quickstart"),
+    (["sweep", "quickstart", "traning.batch_size=8,16"], "traning: unknown key; did you mean training?"),
+    (["sweep", "quickstart", "training.batch_size=8,many"], "training.batch_size=many"),
+    (["sweep", "quickstart", "training.batch_size=8,16,8"], "the value 8 is given twice"),
+    (["sweep", "quickstart", "training.learning_rate=1,1.0"], "are one and the same run"),
+    (["sweep", "quickstart", "training.batch_size=,"], "a value between the commas is empty"),
+    (["sweep", "quickstart", "training.batch_size=8,16", "--seeds", "0"], "expected at least 1, got 0"),
+    (["sweep", "quickstart", "engine=ddp,zero9"], "engine.strategy"),
+    (["sweep", "quickstart", "evaluation.task=hops,hop"], "Did you mean hops?"),
+    (["sweep", "quickstart", "batch"], "unexpected argument 'batch'"),
+    (["sweep", "quickstart", "--resume"], "--resume needs --output DIR"),
+    (["sweep", "quickstart", "--resume", "--output", "nowhere"], "--resume: there is no folder nowhere"),
+    (["sweep", "quickstart", "--task", "hop"], "Did you mean hops?"),
+    (["sweep", "quickstart", "--task", "hops", "--no-evaluate"], "give one of them"),
+    (["sweep", "quickstart", "--launcher", "submitti"], "did you mean submitit?"),
+    (["sweep", "quickstart", "--launcher-option", "timeout_min=3"], "goes with --launcher submitit"),
+    (
+        ["sweep", "quickstart", "training.batch_size=8,16", "--baseline", "training.batch_size=9"],
+        "takes 8, 16",
+    ),
 ]
 
 

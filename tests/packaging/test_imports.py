@@ -29,6 +29,7 @@ OPTIONAL = (
     "lm_eval",
     "math_verify",
     "matplotlib",
+    "submitit",
     "tensorboard",
     "wandb",
 )
