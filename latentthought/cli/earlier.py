@@ -46,7 +46,7 @@ def without_inputs(recipe: Recipe) -> Recipe:
         terms = [term.dump() for term in recipe.objective]
         for term in terms:
             if (term.get("layers") or {}).get("strategy") == "provenance":
-                term["layers"] = {**term["layers"], "strategy": "all"}
+                term["layers"] = {**term["layers"], "strategy": "uniform"}
         recipe = recipe.replace(objective=terms)
     if recipe.teacher is None or (recipe.teacher.cache is None and recipe.teacher.responses is None):
         return recipe

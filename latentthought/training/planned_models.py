@@ -64,6 +64,8 @@ class Planned:
         blocks = self.student_config.num_hidden_layers
         teacher = self.teacher_config or self.student_config
         kept = blocks_in(self.student_config, teacher.num_hidden_layers)
+        if kept is None and self.recipe.model.pruning is not None:
+            kept = tuple(range(1, blocks + 1))  # of a smoke run, looked at before its student is pruned
         return term.layers.resolve(
             blocks, teacher.num_hidden_layers, kept, where=f"objective.{term.name}.layers"
         )
