@@ -106,7 +106,8 @@ def _steps(run: Path) -> int:
 
 def table(folder: Path, seeds: Sequence[int], total: int, steps: int) -> str:
     """A line for each cut and loss, in Markdown."""
-    from latentthought.evaluation.recovery import read_scores, recovery
+    from latentthought.evaluation.recovery import recovery
+    from latentthought.evaluation.scores import read_scores
 
     original = folder / "original"
     answers = read_scores(original).answers[TASK]

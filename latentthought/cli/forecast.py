@@ -81,7 +81,7 @@ def _rows(recipe: Recipe, smoke: bool) -> tuple[Sequence[Encoded], Any, int | No
     try:
         data, examples = training_rows(recipe.data, None, recipe.seed, smoke)
         tokenizer = recipe.model.build_tokenizer(data.texts(examples), chat=data.format.chat)
-        examples = data.rows_of(examples, tokenizer)
+        examples = data.rows_of(examples, tokenizer, recipe.curriculum, recipe.model.thought)
         # rows are only measured, so that any id serves
         thought = recipe.model.thought
         tokens = ThoughtTokens(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ from latentthought.cli.folders import require_empty, require_writable, written_w
 from latentthought.cli.models import MODEL_HELP, add_model_options, load
 from latentthought.cli.parser import Parser, UsageError, positive
 from latentthought.cli.pruning_rules import DEPTH_FORM, WIDTH_FORM, depth_of, width_of
-from latentthought.errors import ConfigError
+from latentthought.errors import ConfigError, DataError, NotFoundError, unknown
 from latentthought.resources import list_recipes
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--width", metavar="RULE", help="what stays inside the blocks; see above")
     parser.add_argument(
         "--data",
-        metavar="RECIPE|SOURCE|FILE",
+        metavar="RECIPE|RUN|SOURCE|FILE",
         help="what is measured on, rows or texts (default: the rows that MODEL, a run, was trained on)",
     )
     parser.add_argument("--rows", metavar="N", type=positive, help=f"rows to measure on (default: {ROWS})")
@@ -180,22 +180,33 @@ def _rows(
                 "says which; give --data RECIPE, SOURCE or FILE, or by=last and importance=magnitude, which need none"
             )
         name = str(loaded.run / "recipe.yaml")
+    if (Path(name) / "recipe.yaml").is_file():
+        name = str(Path(name) / "recipe.yaml")
     if name.endswith((".yaml", ".yml")) or name in list_recipes():
         return recipe_rows(load_recipe(name), loaded, count, args.batch_size, smoke=False)
-    return text_rows(_texts(name), loaded, count, args.batch_size, args.length)
+    return text_rows(_texts(name, count), loaded, count, args.batch_size, args.length)
 
 
-def _texts(name: str) -> Any:
-    from latentthought.cli.training_rows import training_rows
+def _texts(name: str, count: int) -> Iterator[str]:
+    """A text a row, of the first rows: its `text`, or question, steps and answer."""
     from latentthought.data.encoding import FormatConfig
+    from latentthought.data.sources import SOURCES, SourceConfig, load_examples
+    from latentthought.data.sources.reading import SUFFIXES, BadRow, kind_of, read_rows
 
+    path = Path(name)
+    if path.is_file() and not kind_of(path):
+        raise DataError(f"--data {name}: not a file of rows; allowed: {', '.join(SUFFIXES)}")
+    if path.is_file():
+        first = next((row for _, row in read_rows(path) if not isinstance(row, BadRow)), {})
+        source = SourceConfig(source="text" if "text" in first else "file", path=name, limit=count)
+    elif name in SOURCES:
+        source = SourceConfig(source=name, limit=count)
+    else:
+        raise NotFoundError(f"--data: {unknown('recipe or source', name, [*list_recipes(), *SOURCES])}")
     as_text = FormatConfig(answer="{answer}")
-    for row in training_rows(name, "--data"):
-        if isinstance(row, str):
-            yield row
-        else:
-            pieces = as_text.pieces(row)
-            yield "".join((pieces.prompt.lstrip(), *pieces.steps, pieces.answer))
+    for row in load_examples(source):
+        pieces = as_text.pieces(row)
+        yield "".join((pieces.prompt.lstrip(), *pieces.steps, pieces.answer))
 
 
 def prune_into(

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from latentthought.recipe import Recipe
 
 
+# examples that are read for each row that is measured on
+_SPARE = 8
+
+
 @dataclass(frozen=True)
 class MeasuredRows:
     """Batches for `prune`, and what they are, for people."""
@@ -39,8 +43,10 @@ def recipe_rows(
     curriculum = recipe.curriculum if thinks else whole_text(recipe.curriculum)
     if not thinks and recipe.curriculum.method == "none":
         curriculum = recipe.curriculum
-    data, examples = training_rows(recipe.data, None, recipe.seed, smoke)
-    examples = data.rows_of(examples, tokenizer)[:count]
+    # of a large set no more than may be needed: some rows are too long, and several documents may make one
+    enough = min(recipe.data.limit or _SPARE * count, _SPARE * count)
+    data, examples = training_rows(recipe.data.replace(limit=enough), None, recipe.seed, smoke)
+    examples = data.rows_of(examples, tokenizer, curriculum, model.thought, count)
     tokens, stage = model.thought.tokens, len(curriculum.expand()) - 1
     rows = data.encode(examples, tokenizer, curriculum, tokens, model.backbone.positions).rows
     laid_out = [

@@ -12,7 +12,8 @@ from latentthought.cli.folders import require_empty, require_writable, written_w
 from latentthought.cli.parser import Parser, UsageError
 
 if TYPE_CHECKING:
-    from latentthought.evaluation.recovery import Recovery, RecoveryReport
+    from latentthought.evaluation.recovery import Recovery as Row
+    from latentthought.evaluation.recovery import RecoveryReport
 
 DESCRIPTION = """Accuracy of smaller models as a percentage of the original's, task by task, each with its 95 % interval
 (paired, over questions and seeds). A RUN is a run folder, a folder of results, or a file or folder of lm-eval's; NAME=RUN
@@ -45,10 +46,10 @@ def run(args: argparse.Namespace) -> int:
     terminal = console()
     for table in _tables(report):
         terminal.print(table)
-    if not report.logits_only:
+    if report.logits_only == ():
         print(
-            "no run is known to have compared distributions alone (ce and kl, no hidden states): without that baseline nobody "
-            "can tell what the states were worth"
+            "no run has compared distributions alone (ce and kl, no hidden states): without that baseline nobody can tell what "
+            "the states were worth"
         )
     if output is not None:
         with written_whole(output) as folder:
@@ -61,10 +62,15 @@ def _arms(runs: list[str]) -> dict[str, list[str]]:
     arms: dict[str, list[str]] = {}
     for text in runs:
         name, given, run = text.partition("=")
-        if given and not (name and run):
-            raise UsageError(f"{text!r}: NAME=RUN, or a RUN alone")
-        if not given:
+        if given and not Path(text).exists():
+            if not (name and run):
+                raise UsageError(f"{text!r}: NAME=RUN, or a RUN alone")
+        else:
             run, name = text, Path(text).resolve().name
+            if name in arms:
+                raise UsageError(
+                    f"{arms[name][0]} and {text} would both be called {name}: name them, NAME={text}"
+                )
         if run in arms.get(name, ()):
             raise UsageError(f"{run} is given twice")
         arms.setdefault(name, []).append(run)
@@ -74,7 +80,7 @@ def _arms(runs: list[str]) -> dict[str, list[str]]:
 HEADINGS = ("task", "run", "original", "accuracy", "recovered (95 %)", "seeds", "questions")
 
 
-def cells(row: Recovery) -> tuple[str, ...]:
+def cells(row: Row) -> tuple[str, ...]:
     """A line of the table, under `HEADINGS`."""
     span = "" if row.low is None or row.high is None else f" ({row.low:.1f} to {row.high:.1f})"
     return (
@@ -100,7 +106,7 @@ def _tables(report: RecoveryReport) -> list[Any]:
         table.add_row(*map(escape, cells(row)))
     for arm, value in report.means.items():
         table.add_row("mean of tasks", escape(arm), "", "", f"{value:.1f} %", "", "")
-    tables = [table]
+    tables = [table] if report.rows else []
     if report.perplexities:
         texts = plain_table("perplexity (lower is better)")
         for heading in ("text", "run", "original", "perplexity"):
@@ -112,13 +118,17 @@ def _tables(report: RecoveryReport) -> list[Any]:
 
 
 def _write(report: RecoveryReport, folder: Path) -> None:
+    from latentthought.evaluation.recovery import Recovery
+
     (folder / FILES[0]).write_text(json.dumps(report.dump(), indent=2) + "\n", encoding="utf-8")
     with (folder / FILES[1]).open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        names = list(type(report.rows[0]).model_fields)
+        names = list(Recovery.model_fields)
         writer.writerow(names)
         writer.writerows([getattr(row, name) for name in names] for row in report.rows)
-    lines = [f"| {' | '.join(HEADINGS)} |", "| --- | --- |" + " ---: |" * (len(HEADINGS) - 2)]
+    lines = []
+    if report.rows:
+        lines += [f"| {' | '.join(HEADINGS)} |", "| --- | --- |" + " ---: |" * (len(HEADINGS) - 2)]
     lines += [f"| {' | '.join(cell.replace('|', '/') for cell in cells(row))} |" for row in report.rows]
     lines += [f"| mean of tasks | {arm} | | | {value:.1f} % | | |" for arm, value in report.means.items()]
     if report.perplexities:

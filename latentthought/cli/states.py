@@ -117,7 +117,7 @@ def prepare(recipe: Recipe, smoke: bool, group: Group, say: Say = lambda text: N
     teacher = teacher_of(recipe, examples, group.device)
     if data.packing:  # into the rows of the student's tokens
         words = recipe.model.build_tokenizer(data.texts(examples), chat=data.format.chat)
-        examples = data.rows_of(examples, words)
+        examples = data.rows_of(examples, words, recipe.curriculum, recipe.model.thought)
     layers, rules = _wanted(recipe, teacher)
     # as beside the student: a row that is dropped or shortened there is so here
     reader = teacher.reader(config, data.format, recipe.curriculum, data.max_length, data.overlong)
@@ -166,7 +166,10 @@ def _depths(recipe: Recipe, teacher: int) -> Depths:
     from latentthought.objective.comparison import Depths
 
     if recipe.model.scratch is not None:
-        return Depths(recipe.model.scratch.layers, teacher)
+        blocks = recipe.model.scratch.layers
+        # a smoke run's student, which stands for the pruned one here
+        kept = tuple(range(1, blocks + 1)) if recipe.model.pruning is not None else None
+        return Depths(blocks, teacher, kept=kept)
     assert recipe.model.base is not None
     config = read_config(locate(recipe.model.base)[0]).get_text_config()
     return Depths(int(config.num_hidden_layers), teacher, kept=blocks_in(config, teacher))

@@ -1,4 +1,4 @@
-"""`--train-data` and `--data`: rows or texts by the name of a recipe, a source or a file."""
+"""`--train-data`: the texts that a model was trained on, for the contamination check."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from latentthought.data.sources.reading import BadRow, kind_of, read_rows
 from latentthought.errors import DataError, NotFoundError, UserError, unknown
 
 
-def training_rows(argument: str, option: str = "--train-data") -> Iterable[Example | str]:
+def training_rows(argument: str) -> Iterable[Example | str]:
     """The rows that RECIPE (a name, a file, a run folder), FILE (any rows) or SOURCE (its training split) mean.
 
     A file is read as it comes, again for every task: every text in a row counts, whatever its columns are called.
-    option: what the argument belongs to, for errors.
     """
     path = Path(argument)
     if kind_of(path) and path.suffix not in (".yaml", ".yml"):
         if not path.is_file():
-            raise NotFoundError(f"{option} {argument}: no such file")
+            raise NotFoundError(f"--train-data {argument}: no such file")
         return _FileTexts(path)
     if argument in SOURCES:
         return load_examples(SourceConfig(source=argument, split="train"))
@@ -33,10 +32,10 @@ def training_rows(argument: str, option: str = "--train-data") -> Iterable[Examp
         recipe = load_recipe(str(recipe_file))
     except NotFoundError:
         raise NotFoundError(
-            f"{option}: {unknown('recipe or source', argument, [*list_recipes(), *SOURCES])}"
+            f"--train-data: {unknown('recipe or source', argument, [*list_recipes(), *SOURCES])}"
         ) from None
     except UserError as error:
-        raise type(error)(f"{option}: {error}") from None
+        raise type(error)(f"--train-data: {error}") from None
     return load_examples(recipe.data, seed=recipe.seed)
 
 

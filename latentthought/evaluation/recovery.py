@@ -2,29 +2,25 @@
 
     recovered = 100 * accuracy / accuracy of the original
 
-Its interval is that of the paired difference between the two, over questions and seeds (`evaluation.replicates`), divided by the
-original's accuracy as it was measured; for files of lm-eval, which keep no answers, that of two independent means. Perplexities
-stand in a table of their own: they are no accuracy, may fall while accuracy does, and are never averaged with it.
+Its interval is that of the paired difference between the two, over questions and seeds (`evaluation.replicates`), divided by
+the original's accuracy as it was measured; for files of lm-eval, which keep no answers, that of two independent means, to which
+Student's t over seeds is added in squares. Perplexities stand in a table of their own: they are no accuracy, may fall while
+accuracy does, and are never averaged with it.
 Recoveries of several tasks are averaged as they are, each task counting the same.
 Rejected: recovery above chance (it needs a chance level for every task, and headlines elsewhere are plain ratios).
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from latentthought.config import Config
-from latentthought.errors import DamagedFileError, DataError, MissingFileError
-from latentthought.evaluation.measures import correctness
-from latentthought.evaluation.replicates import over_seeds_difference
-from latentthought.evaluation.results import find_results
-from latentthought.evaluation.samples import SAMPLES, read_samples
-from latentthought.evaluation.statistics import Values
+from latentthought.errors import DataError
+from latentthought.evaluation.replicates import over_seeds_difference, student
+from latentthought.evaluation.scores import Scores, read_scores
 
 _Z = 1.959964
 
@@ -55,22 +51,12 @@ class Perplexity(Config):
 
 class RecoveryReport(Config):
     """rows: by task, then arm. means: arm -> mean recovery of the tasks that every arm has, where there are several.
-    logits_only: the arms that compared distributions with the teacher and no states."""
+    logits_only: the arms that compared distributions with the teacher and no states; None where no arm's objective is known."""
 
     rows: tuple[Recovery, ...]
     perplexities: tuple[Perplexity, ...] = ()
     means: dict[str, float] = {}
-    logits_only: tuple[str, ...] = ()
-
-
-@dataclass
-class Scores:
-    """What a run scored. answers: task -> question -> right or not. means: task -> accuracy and its standard error."""
-
-    answers: dict[str, Values] = field(default_factory=dict)
-    means: dict[str, tuple[float, float]] = field(default_factory=dict)
-    perplexities: dict[str, float] = field(default_factory=dict)
-    objective: Sequence[Mapping[str, Any]] = ()
+    logits_only: tuple[str, ...] | None = None
 
 
 def recovery(
@@ -90,76 +76,31 @@ def recovery(
     texts: list[Perplexity] = []
     for arm, runs in read.items():
         found = [*_by_answers(before, arm, runs), *_by_means(before, arm, runs)]
-        if not found:
-            had = ", ".join(sorted({*before.answers, *before.means})) or "no accuracy"
+        apart = _perplexities(before, arm, runs)
+        if not found and not apart:
+            had = ", ".join(before.tasks)
             raise DataError(
                 f"{arm}: none of the tasks of the original, which has {had}, was run on all of its runs"
             )
         rows += found
-        texts += [
-            Perplexity(
-                task=task,
-                arm=arm,
-                original=value,
-                value=sum(run.perplexities[task] for run in runs) / len(runs),
-            )
-            for task, value in before.perplexities.items()
-            if all(task in run.perplexities for run in runs)
-        ]
+        texts += apart
     rows.sort(key=lambda row: row.task)
     texts.sort(key=lambda row: row.task)
-    logits = tuple(arm for arm, runs in read.items() if _logits_only(runs[0].objective))
+    known = {arm: runs[0].objective for arm, runs in read.items() if runs[0].objective is not None}
+    logits = tuple(arm for arm, terms in known.items() if _logits_only(terms)) if known else None
     return RecoveryReport(
         rows=tuple(rows), perplexities=tuple(texts), means=_means(rows, read), logits_only=logits
     )
 
 
-def read_scores(run: str | Path, control: str = "none") -> Scores:
-    """What a run scored: from the package's own results, and from lm-eval's files in or below a folder."""
-    path = Path(run)
-    if not path.exists():
-        raise MissingFileError(f"no such run: {run}")
-    scores = Scores()
-    files = [path] if path.is_file() else sorted(path.glob("**/results_*.json"))
-    if not (path.is_file() and _of_lm_eval(path)):
-        for place, results in find_results(path).items():
-            if results.control == control:
-                scores.answers[results.task] = correctness(read_samples(place.with_name(SAMPLES)))
-                scores.objective = (results.recipe or {}).get("objective") or scores.objective
-    for file in files:
-        if (found := _of_lm_eval(file)) is not None:
-            _add(scores, found, file)
-    if not (scores.answers or scores.means or scores.perplexities):
-        raise MissingFileError(
-            f"{run}: no results under control {control} here or below; run latentthought evaluate, or lm-eval with --output_path"
+def _perplexities(before: Scores, arm: str, runs: Sequence[Scores]) -> list[Perplexity]:
+    return [
+        Perplexity(
+            task=task, arm=arm, original=value, value=sum(run.perplexities[task] for run in runs) / len(runs)
         )
-    return scores
-
-
-def _of_lm_eval(file: Path) -> Mapping[str, Any] | None:
-    """task -> metrics of a file that lm-eval wrote; None for another."""
-    try:
-        read = json.loads(file.read_bytes())
-    except ValueError as error:
-        raise DamagedFileError(f"{file}: not JSON: {error}") from None
-    found = read.get("results") if isinstance(read, dict) else None
-    return found if isinstance(found, dict) and all(isinstance(one, dict) for one in found.values()) else None
-
-
-def _add(scores: Scores, found: Mapping[str, Any], file: Path) -> None:
-    for task, metrics in found.items():
-        for name, value in metrics.items():
-            if "perplexity" in name and "stderr" not in name and isinstance(value, (int, float)):
-                scores.perplexities[f"{task} {name.partition(',')[0]}"] = float(value)
-        # length-normalised accuracy where a task has it, as leaderboards do
-        for name in ("acc_norm,none", "acc,none", "exact_match,none"):
-            if isinstance(value := metrics.get(name), (int, float)):
-                error = metrics.get(name.replace(",", "_stderr,"))
-                scores.means[task] = (
-                    float(value),
-                    float(error) if isinstance(error, (int, float)) else math.nan,
-                )
-                break
+        for task, value in before.perplexities.items()
+        if all(task in run.perplexities for run in runs)
+    ]
 
 
 def _by_answers(before: Scores, arm: str, runs: Sequence[Scores]) -> list[Recovery]:
@@ -180,8 +121,11 @@ def _by_means(before: Scores, arm: str, runs: Sequence[Scores]) -> list[Recovery
         if not all(task in run.means for run in runs):
             continue
         values = [run.means[task] for run in runs]
-        difference = sum(value for value, _ in values) / len(values) - whole
-        half = _Z * math.hypot(error, sum(own for _, own in values) / len(values))
+        means = [value for value, _ in values]
+        difference = sum(means) / len(means) - whole
+        over = student(means)
+        over_seeds = 0.0 if over is None else (over[1] - over[0]) / 2
+        half = math.hypot(_Z * math.hypot(error, sum(own for _, own in values) / len(values)), over_seeds)
         span = None if math.isnan(half) else (difference - half, difference + half)
         rows.append(_recovered(task, arm, whole, difference, span, len(runs), 0))
     return rows

@@ -50,7 +50,7 @@ class Balance(nn.Module):
     @torch.no_grad()
     def update(self, own: Tensor, other: Tensor) -> None:
         """Values of a whole step, 0-d; a step without either, or with what is no number, is passed over."""
-        sound = torch.isfinite(own) & torch.isfinite(other) & (own > 0)
+        sound = torch.isfinite(own) & torch.isfinite(other) & (own > 0) & (other > 0)
         keep = torch.where(self.own > 0, DECAY, 0.0)
         for mean, value in ((self.own, own), (self.other, other)):
             mean.copy_(torch.where(sound, keep * mean + (1 - keep) * value, mean))
@@ -84,10 +84,11 @@ class Balances:
             values = torch.stack([parts[name].float() for pair in self._pairs.items() for name in pair])
             self._sums = values if self._sums is None else self._sums + values
 
-    def end_step(self, over_ranks: Callable[[Tensor], Tensor]) -> None:
-        """All micro-batches of a step are added. over_ranks: sums a tensor over the processes."""
-        if self._sums is None:
+    def end_step(self, over_ranks: Callable[[Tensor], Tensor] | None) -> None:
+        """All micro-batches of a step are added. over_ranks: sums a tensor over the processes; None: the step was left out."""
+        sums, self._sums = self._sums, None
+        if sums is None or over_ranks is None:
             return
-        values, self._sums = over_ranks(self._sums), None
+        values = over_ranks(sums)
         for name, (own, other) in zip(self._pairs, values.view(-1, 2), strict=True):
             self._model.companions[companion_of(name)].update(own, other)

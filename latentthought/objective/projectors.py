@@ -7,8 +7,9 @@
 `linear_relu`  relu(W h + b), as S3 does; what it gives has no negative part, so it can only reach a part of the target.
 `mlp`          W2 gelu(W1 h + b1) + b2.
 
-Between a student and the teacher that it was pruned from (`layers: provenance`) a linear one begins by putting every channel of
-the stream back to where it was, and gives zero for those that are gone; else, and for an mlp, weights begin at random.
+Between a student and the teacher that it was pruned from (`layers: provenance`) a linear map begins by putting every channel of
+the stream back to where it was, and gives zero for those that are gone (of a linear_relu the relu comes after that); else, and
+for an mlp, weights begin at random.
 
 One for each pair of layers, or one for all of them (`shared`). They are companions of the student (`model.companions`), so that
 every engine trains them, exports leave them out, and LoRA, attached before them, never sees them. The matrices of all pairs are

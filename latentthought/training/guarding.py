@@ -107,13 +107,13 @@ class GuardedTrainer(CheckpointingTrainer):
         ]
         return torch.nn.utils.get_total_norm(gradients)
 
-    def _settle_step(self, done: int) -> None:
-        """After a step whose update was withheld: write it down, and do what the policy says."""
+    def _settle_step(self, done: int) -> bool:
+        """After a step whose update was withheld: write it down, and do what the policy says. Whether there was an update."""
         if self.guard.settings.at_once and self._judged != done - 1:
             # DeepSpeed, and the loss scale of fp16, leave a step out by themselves where a gradient is not finite
             self._judge(done - 1, 0.0 if self.args.fp16 else float("nan"))
         if self._found is None:
-            return
+            return True
         (kind, loss, expected), self._found = self._found, None
         step, exhausted = self._judged, self.guard.exhausted
         action = self.guard.action_for(kind)
@@ -132,6 +132,7 @@ class GuardedTrainer(CheckpointingTrainer):
             raise RolledBack(incident, self._asked_to_stop())
         self.guard.skipped += 1
         self.recorder.forget_step()
+        return False
 
     def _report_incident(self, incident: Incident) -> None:
         if self.is_world_process_zero():

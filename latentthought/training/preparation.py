@@ -113,7 +113,7 @@ def prepare(recipe: Recipe, smoke: bool = False, spread: Mapping[str, Any] | Non
     responses = None if recipe.teacher is None else recipe.teacher.responses
     data, examples = training_rows(recipe.data, responses, recipe.seed, smoke)
     tokenizer = recipe.model.build_tokenizer(data.texts(examples), chat=data.format.chat)
-    examples = data.rows_of(examples, tokenizer)
+    examples = data.rows_of(examples, tokenizer, curriculum, recipe.model.thought)
     with spread_loading(spread if can_be_spread(recipe) else None):
         model: Any = recipe.model.build(tokenizer, recipe.seed)
     # what the model does at inference unless told otherwise: what its last stage trained

@@ -9,11 +9,12 @@ from pydantic import Field, model_validator
 
 from latentthought.data.curriculum import Curriculum
 from latentthought.data.encoding import Encoded, Encoder, FormatConfig
-from latentthought.data.example import ExampleSet
+from latentthought.data.example import Example, ExampleSet
 from latentthought.data.fitting import Fitted, Overlong, fit_rows
 from latentthought.data.packing import pack
 from latentthought.data.sources.loading import SourceConfig, load_examples
 from latentthought.distillation.responses import ResponsesConfig, training_source
+from latentthought.model.configuration import ThoughtConfig
 from latentthought.thoughts.layout import ThoughtTokens
 
 if TYPE_CHECKING:
@@ -39,12 +40,25 @@ class DataConfig(SourceConfig):
             raise ValueError("packing: say how long the rows are to be (max_length)")
         return self
 
-    def rows_of(self, examples: ExampleSet, tokenizer: PreTrainedTokenizerBase) -> ExampleSet:
-        """The rows that these examples make for a student with this tokenizer: packed where that is asked for."""
+    def rows_of(
+        self,
+        examples: ExampleSet,
+        tokenizer: PreTrainedTokenizerBase,
+        curriculum: Curriculum,
+        thought: ThoughtConfig,
+        most: int | None = None,
+    ) -> ExampleSet:
+        """The rows that these examples make for a student with this tokenizer: packed where that is asked for, `most` of them."""
         if not self.packing:
-            return examples
+            return examples[:most]
         assert self.max_length is not None
-        return pack(examples, tokenizer, self.max_length)
+        # what format and curriculum put around a text; a row is only measured, so that any id serves
+        tokens = ThoughtTokens(
+            start_id=None if thought.start_token is None else 0,
+            end_id=None if thought.end_token is None else 0,
+        )
+        around = Encoder(tokenizer, self.format, spans=False).encode(Example("", "", (), ""))
+        return pack(examples, tokenizer, self.max_length - curriculum.longest(around, tokens), most)
 
     def texts(self, examples: ExampleSet) -> Iterator[str]:
         """Everything that a tokenizer trained on the spot has to know, as the format writes it."""

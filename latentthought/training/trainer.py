@@ -283,8 +283,7 @@ class LatentThoughtTrainer(GuardedTrainer):
 
     def end_step(self, done: int) -> tuple[bool, bool]:
         """After `done` steps: whether to save, and whether to stop."""
-        self._settle_step(done)
-        self._balances.end_step(self._over_ranks)
+        self._balances.end_step(self._over_ranks if self._settle_step(done) else None)
         asked = self._asked_to_stop()
         over = done >= self.plan.end
         due = bool(self.settings.save_every) and done % self.settings.save_every == 0

@@ -111,6 +111,7 @@ def test_with_thoughts_the_folder_answers_as_the_run_does(
     before, after = load_model(str(trained_run)), load_model(str(tmp_path / "same"))
     assert isinstance(after.model, LatentThoughtForCausalLM)
     assert after.model.thought == before.model.thought
+    assert torch.equal(after.model.scale.target, before.model.scale.target)
     assert after.model.config.prompt_format == before.model.config.prompt_format
     ids = torch.tensor([before.tokenizer("a b b c c a ? a")["input_ids"]])
     for one in (before, after):

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from latentthought.cli import main
-from latentthought.errors import DataError, MissingFileError
+from latentthought.errors import DamagedFileError, DataError, MissingFileError
 from latentthought.evaluation.recovery import recovery
+from latentthought.evaluation.scores import read_scores
 from latentthought.evaluation.statistics import paired_difference
 from tests.judged import answered, result, saved
 
@@ -64,7 +65,7 @@ def test_the_arm_with_logits_alone_is_known(tmp_path: Path) -> None:
 
 
 def lm_eval(folder: Path, **tasks: dict) -> Path:
-    folder.mkdir()
+    folder.mkdir(parents=True)
     file = folder / "results_2026-11-30.json"
     file.write_text(json.dumps({"results": tasks, "config": {}}))
     return folder
@@ -103,7 +104,7 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "report"
     assert main(["recovery", str(whole), f"cut={small}", "--output", str(output)]) == 0
     shown = capsys.readouterr().out
-    assert "93.8 %" in shown and "no run is known to have compared distributions alone" in shown
+    assert "93.8 %" in shown and "no run has compared" not in shown, "nothing is known of its objective"
     assert {path.name for path in output.iterdir()} == {"recovery.json", "recovery.csv", "recovery.md"}
     assert json.loads((output / "recovery.json").read_text())["rows"][0]["percent"] == pytest.approx(93.75)
     (line,) = csv.DictReader((output / "recovery.csv").open())
@@ -126,3 +127,54 @@ def test_what_cannot_be_said(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         recovery(whole, {"a": [other]})
     assert main(["recovery", str(whole), f"a={whole}", f"a={whole}"]) == 2
     assert "is given twice" in capsys.readouterr().err
+    lm_eval(tmp_path / "x" / "same", arc_easy={"acc,none": 0.5})
+    assert main(["recovery", str(whole), str(tmp_path / "x" / "same"), str(tmp_path / "y" / "same")]) == 2
+    assert "would both be called same" in capsys.readouterr().err
+    # several runs below one folder, and what is no number
+    for number in (1, 2):
+        lm_eval(tmp_path / "many" / str(number), arc_easy={"acc,none": number / 4})
+        made(tmp_path / "own" / str(number), range(number))
+    for folder in ("many", "own"):
+        with pytest.raises(DataError, match="several runs lie below one folder"):
+            read_scores(tmp_path / folder)
+    lm_eval(tmp_path / "nan", arc_easy={"acc,none": float("nan")})
+    with pytest.raises(DamagedFileError, match="arc_easy: acc,none is nan"):
+        read_scores(tmp_path / "nan")
+
+
+def test_seeds_of_lm_eval_widen_the_interval_as_those_of_ones_own_runs_do(tmp_path: Path) -> None:
+    accuracy = {"acc_stderr,none": 0.01}
+    whole = lm_eval(tmp_path / "whole", arc_easy={"acc,none": 0.8, **accuracy})
+    runs = [
+        lm_eval(tmp_path / f"seed{n}", arc_easy={"acc,none": value, **accuracy})
+        for n, value in enumerate((0.5, 0.65, 0.8))
+    ]
+    (row,) = recovery(whole, {"a": runs}).rows
+    over_seeds = 4.302653 * 0.15 / 3**0.5
+    half = ((1.959964 * 0.01) ** 2 * 2 + over_seeds**2) ** 0.5
+    assert row.percent == pytest.approx(81.25) and row.high - row.percent == pytest.approx(
+        100 * half / 0.8, rel=1e-4
+    )
+
+
+def test_perplexities_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = lm_eval(tmp_path / "whole", wikitext={"word_perplexity,none": 10.0})
+    small = lm_eval(tmp_path / "small", wikitext={"word_perplexity,none": 12.0})
+    assert main(["recovery", str(whole), str(small), "--output", str(tmp_path / "out")]) == 0
+    assert "12.00" in capsys.readouterr().out
+    assert (
+        "| wikitext word_perplexity | small | 10.00 | 12.00 |"
+        in (tmp_path / "out" / "recovery.md").read_text()
+    )
+
+
+def test_nothing_counts_twice(tmp_path: Path) -> None:
+    """A group beside its tasks, a task that lm-eval ran again, and one that has answers too."""
+    run = made(tmp_path / "run", range(30))
+    (run / "results_a.json").write_text(
+        json.dumps({"results": {"sums": {"acc,none": 0.1}, "sub": {"acc,none": 0.2}}})
+    )
+    again = {"results": {"sub": {"acc,none": 0.4}, "all": {"acc,none": 0.4}}, "groups": {"all": {}}}
+    (run / "results_b.json").write_text(json.dumps(again))
+    scores = read_scores(run)
+    assert scores.tasks == ["sub", "sums"] and scores.means["sub"][0] == 0.4 and "sums" not in scores.means

@@ -56,6 +56,11 @@ def test_a_step_that_says_nothing_is_passed_over(bad: float) -> None:
         balances.add({"hidden": torch.tensor(own), "ce": torch.tensor(1.0)})
         balances.end_step(lambda sums: sums)
     balances.end_step(lambda sums: sums)
+    # a step that the run left out, and one in which the other term had nothing to look at
+    balances.add({"hidden": torch.tensor(1e4), "ce": torch.tensor(1.0)})
+    balances.end_step(None)
+    balances.add({"hidden": torch.tensor(2.0), "ce": torch.tensor(0.0)})
+    balances.end_step(lambda sums: sums)
     assert float(model.companions["hidden_balance"].factor) == pytest.approx(0.5)
 
 

@@ -134,7 +134,7 @@ def with_thoughts_of(original: LatentThoughtForCausalLM, pruned: PreTrainedModel
             )
         thought = thought.replace(layer=blocks.index(thought.layer) + 1)
     model = LatentThoughtForCausalLM.from_base(pruned, thought)
-    if original.scale.projector is not None:
+    if model.backbone.width == original.backbone.width:  # else the target is the narrower embedding's own
         model.scale.load_state_dict(original.scale.state_dict())
     model.config.added_token_ids = list(original.config.added_token_ids)
     if (written := getattr(original.config, "prompt_format", None)) is not None:
