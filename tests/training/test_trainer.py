@@ -41,7 +41,7 @@ SOFT_MIX: dict[str, Any] = {
     },
     "objective": [
         {"term": "ce"},
-        {"term": "hidden", "weight": 0.3, "balance": "ce"},
+        {"term": "hidden", "weight": 0.3},
         {"term": "hidden", "name": "text", "target": "text_states"},
     ],
 }
@@ -55,7 +55,13 @@ def weights_of(run: Path) -> dict[str, torch.Tensor]:
     return load_file(run / "model" / "model.safetensors")
 
 
-@pytest.mark.parametrize("changes", [{}, SOFT_MIX], ids=["latent", "soft_mix"])
+BALANCED = {
+    **SOFT_MIX,
+    "objective": [{"term": "ce"}, {"term": "hidden", "weight": 0.3, "balance": "ce"}],
+}
+
+
+@pytest.mark.parametrize("changes", [{}, SOFT_MIX, BALANCED], ids=["latent", "soft_mix", "balanced"])
 def test_one_micro_batch_of_eight_equals_eight_of_one(make_recipe, tmp_path: Path, changes: dict) -> None:
     """Plain gradient descent, so that a difference in the gradient stays a difference in the weights."""
     runs = []
