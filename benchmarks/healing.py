@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
@@ -138,13 +139,7 @@ def _parameters(model: Path) -> int:
 
     with safe_open(model / "model.safetensors", framework="np") as file:
         shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118 - not a mapping
-    sizes = []
-    for shape in shapes:
-        size = 1
-        for length in shape:
-            size *= length
-        sizes.append(size)
-    return sum(sizes)
+    return sum(map(math.prod, shapes))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -96,9 +96,13 @@ def _by_recipe(args: argparse.Namespace) -> int:
     from latentthought.cli.teachers import check_overrides
     from latentthought.recipe import load_recipe
 
-    for option in ("depth", "width", "data", "rows"):
+    for option in ("depth", "width", "rows"):
         if getattr(args, option) is not None:
             raise UsageError(f"--{option}: the recipe says it; change it with model.pruning.{option}=...")
+    if args.data is not None:
+        raise UsageError(
+            "--data: a recipe is measured on its own rows; change them with data.source=... or data.path=..."
+        )
     check_overrides(args.overrides)
     recipe = load_recipe(args.model, args.overrides, smoke=args.smoke)
     if recipe.model.pruning is None:

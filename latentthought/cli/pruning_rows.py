@@ -40,9 +40,8 @@ def recipe_rows(
 
     model, tokenizer = loaded.model, loaded.tokenizer
     thinks = model.thought.thoughts > 0 or model.thought.mix_ratio > 0
-    curriculum = recipe.curriculum if thinks else whole_text(recipe.curriculum)
-    if not thinks and recipe.curriculum.method == "none":
-        curriculum = recipe.curriculum
+    as_it_is = thinks or recipe.curriculum.method == "none"
+    curriculum = recipe.curriculum if as_it_is else whole_text(recipe.curriculum)
     # of a large set no more than may be needed: some rows are too long, and several documents may make one
     enough = min(recipe.data.limit or _SPARE * count, _SPARE * count)
     data, examples = training_rows(recipe.data.replace(limit=enough), None, recipe.seed, smoke)

@@ -175,6 +175,9 @@ def test_by_a_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "change it with model.pruning.depth=" in said(
         capsys, "universal/both", "--depth", "1", "--output", tmp_path / "b", code=2
     )
+    assert "data.source=" in said(
+        capsys, "universal/both", "--data", "hops", "--output", tmp_path / "b", code=2
+    )
     # what is not there yet is named with the command that makes it
     assert main(["train", "universal/depth", "--output", str(tmp_path / "run")]) == 2
     captured = capsys.readouterr().err
