@@ -132,8 +132,10 @@ def _weights(run: Path) -> dict[str, Any]:
 
 
 def _metrics(run: Path) -> list[dict[str, Any]]:
+    from latentthought.training.monitor import CLOCKED
+
     lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k != "tokens_per_second"} for line in lines]
+    return [{k: v for k, v in json.loads(line).items() if k not in CLOCKED} for line in lines]
 
 
 def evaluation_differences(whole: Path, killed: Path, task: str) -> list[str]:

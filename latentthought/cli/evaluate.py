@@ -15,7 +15,9 @@ from latentthought.cli.outcome import finish, show, with_contamination
 from latentthought.cli.parser import (
     Parser,
     UsageError,
+    add_field_option,
     amount,
+    columns,
     natural,
     positive,
     refuse_greedy_samples,
@@ -55,13 +57,7 @@ def add_arguments(parser: Parser) -> None:
     )
     parser.add_argument("--suite", metavar="NAME", help="the tasks of a suite, by name or YAML file")
     parser.add_argument("--data", metavar="FILE", help="other rows, in the form of the task's source")
-    parser.add_argument(
-        "--field",
-        metavar="NAME=COLUMN",
-        action="append",
-        default=[],
-        help="what the source calls NAME is COLUMN in the file (a.b: nested); may be repeated",
-    )
+    add_field_option(parser)
     parser.add_argument("--limit", metavar="N", type=positive, help="the first N rows only")
     parser.add_argument(
         "--samples", metavar="K", type=positive, default=1, help="answers a question (default: 1)"
@@ -200,10 +196,7 @@ def _tasks(args: argparse.Namespace) -> list[TaskConfig]:
         raise UsageError("--data and --field are about the rows of one task; several are asked for")
     if args.data:
         overrides.append(f"data.path={json.dumps(args.data, ensure_ascii=False)}")
-    for text in args.field:
-        name, separator, column = text.partition("=")
-        if not (name and separator and column):
-            raise UsageError(f"--field {text!r}: expected NAME=COLUMN, for example question=problem")
+    for name, column in columns(args.field).items():
         overrides.append(f"data.fields.{name}={json.dumps(column, ensure_ascii=False)}")
     tasks = suite.load(overrides)
     for task in tasks:

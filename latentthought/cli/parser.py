@@ -106,6 +106,28 @@ def amount(text: str) -> float:
     return value
 
 
+def add_field_option(parser: argparse.ArgumentParser) -> None:
+    """--field NAME=COLUMN, for files whose columns have other names; `columns` reads what it was given."""
+    parser.add_argument(
+        "--field",
+        metavar="NAME=COLUMN",
+        action="append",
+        default=[],
+        help="what the source calls NAME is COLUMN in the file (a.b: nested); may be repeated",
+    )
+
+
+def columns(texts: Sequence[str]) -> dict[str, str]:
+    """Names and columns of --field."""
+    found = {}
+    for text in texts:
+        name, separator, column = text.partition("=")
+        if not (name and separator and column):
+            raise UsageError(f"--field {text!r}: expected NAME=COLUMN, for example question=problem")
+        found[name] = column
+    return found
+
+
 def refuse_greedy_samples(args: argparse.Namespace, noise: float = 0.0) -> None:
     """Several samples at temperature 0 would be one answer several times, unless noise tells their thoughts apart."""
     if args.samples > 1 and args.temperature == 0 and not noise:

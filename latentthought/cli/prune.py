@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latentthought.cli.folders import require_empty, require_writable, written_whole
 from latentthought.cli.models import MODEL_HELP, add_model_options, load
-from latentthought.cli.parser import Parser, UsageError, positive
+from latentthought.cli.parser import Parser, UsageError, add_field_option, columns, positive
 from latentthought.cli.pruning_rules import DEPTH_FORM, WIDTH_FORM, depth_of, width_of
 from latentthought.errors import ConfigError, DataError, NotFoundError, unknown
 from latentthought.resources import list_recipes
@@ -54,6 +55,7 @@ def add_arguments(parser: Parser) -> None:
         metavar="RECIPE|RUN|SOURCE|FILE",
         help="what is measured on, rows or texts (default: the rows that MODEL, a run, was trained on)",
     )
+    add_field_option(parser)
     parser.add_argument("--rows", metavar="N", type=positive, help=f"rows to measure on (default: {ROWS})")
     parser.add_argument(
         "--length", metavar="N", type=positive, default=1024, help="tokens of a text at most (default: 1024)"
@@ -99,10 +101,9 @@ def _by_recipe(args: argparse.Namespace) -> int:
     for option in ("depth", "width", "rows"):
         if getattr(args, option) is not None:
             raise UsageError(f"--{option}: the recipe says it; change it with model.pruning.{option}=...")
-    if args.data is not None:
-        raise UsageError(
-            "--data: a recipe is measured on its own rows; change them with data.source=... or data.path=..."
-        )
+    for option, key in (("data", "data.source=... or data.path=..."), ("field", "data.fields.NAME=COLUMN")):
+        if getattr(args, option):
+            raise UsageError(f"--{option}: a recipe is measured on its own rows; change them with {key}")
     check_overrides(args.overrides)
     recipe = load_recipe(args.model, args.overrides, smoke=args.smoke)
     if recipe.model.pruning is None:
@@ -169,13 +170,16 @@ def _rows(
 ) -> MeasuredRows | None:
     """What the rules measure on, or None where they measure nothing."""
     if not _needs_data(depth, width):
-        if args.data or args.rows:
-            raise UsageError(f"{'--data' if args.data else '--rows'}: nothing is measured by these rules")
+        for option in ("data", "field", "rows"):
+            if getattr(args, option):
+                raise UsageError(f"--{option}: nothing is measured by these rules")
         return None
     from latentthought.cli.pruning_rows import recipe_rows, text_rows
     from latentthought.recipe import load_recipe
 
-    count = args.rows or ROWS
+    count, fields = args.rows or ROWS, columns(args.field)
+    if fields and not args.data:
+        raise UsageError("--field is about the columns of a file: give it as --data FILE")
     name = args.data
     if name is None:
         if loaded.run is None:
@@ -187,11 +191,12 @@ def _rows(
     if (Path(name) / "recipe.yaml").is_file():
         name = str(Path(name) / "recipe.yaml")
     if name.endswith((".yaml", ".yml")) or name in list_recipes():
-        return recipe_rows(load_recipe(name), loaded, count, args.batch_size, smoke=False)
-    return text_rows(_texts(name, count), loaded, count, args.batch_size, args.length)
+        changes = [f"data.fields.{field}={json.dumps(column)}" for field, column in fields.items()]
+        return recipe_rows(load_recipe(name, changes), loaded, count, args.batch_size, smoke=False)
+    return text_rows(_texts(name, fields, count), loaded, count, args.batch_size, args.length)
 
 
-def _texts(name: str, count: int) -> Iterator[str]:
+def _texts(name: str, fields: dict[str, str], count: int) -> Iterator[str]:
     """A text a row, of the first rows: its `text`, or question, steps and answer."""
     from latentthought.data.encoding import FormatConfig
     from latentthought.data.sources import SOURCES, SourceConfig, load_examples
@@ -202,9 +207,10 @@ def _texts(name: str, count: int) -> Iterator[str]:
         raise DataError(f"--data {name}: not a file of rows; allowed: {', '.join(SUFFIXES)}")
     if path.is_file():
         first = next((row for _, row in read_rows(path) if not isinstance(row, BadRow)), {})
-        source = SourceConfig(source="text" if "text" in first else "file", path=name, limit=count)
+        kind = "text" if "text" in (fields or first) else "file"
+        source = SourceConfig(source=kind, path=name, fields=fields, limit=count)
     elif name in SOURCES:
-        source = SourceConfig(source=name, limit=count)
+        source = SourceConfig(source=name, fields=fields, limit=count)
     else:
         raise NotFoundError(f"--data: {unknown('recipe or source', name, [*list_recipes(), *SOURCES])}")
     as_text = FormatConfig(answer="{answer}")

@@ -18,6 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from latentthought.errors import ConfigError
+
 DECAY = 0.98
 # a term of no size to speak of, such as one of states that are still the same, would else be blown up out of all proportion
 MOST = 1e4
@@ -59,6 +61,16 @@ class Balance(nn.Module):
 def companion_of(term: str) -> str:
     """What the balance of a term is called among the model's companions."""
     return f"{term}_balance"
+
+
+def balance_factor(model: Any, term: str) -> Tensor:
+    """0-d, what the weight of a balanced term is multiplied by. Raises `ConfigError` where nothing keeps its means."""
+    if companion_of(term) not in model.companions:
+        raise ConfigError(
+            f"{term}.balance: this model keeps no running means of its terms; LatentThoughtTrainer sees to them, in a loop of "
+            "your own use objective.balance.Balances(model, objective.terms): add() for a micro-batch, end_step() for a step"
+        )
+    return model.companions[companion_of(term)].factor
 
 
 class Balances:

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from latentthought.errors import ConfigError
 from latentthought.model.spans import span
-from latentthought.objective.balance import companion_of
+from latentthought.objective.balance import balance_factor
 from latentthought.objective.comparison import Comparison, Depths, TeacherOutput
 from latentthought.objective.divergence import cached_divergence, kl_divergence
 from latentthought.objective.layers import AFTER_NORM
@@ -189,7 +189,7 @@ class Objective:
             counted.update(dict.fromkeys(parts.keys() - counted.keys(), counts[index]))
             share = term.weight_at(*progress) * value
             if isinstance(term, HiddenTerm) and term.balance is not None:
-                share = share * model.companions[companion_of(term.name)].factor
+                share = share * balance_factor(model, term.name)
             weighted[term.name] = share
             total = share if total is None else total + share
         assert total is not None

@@ -22,6 +22,8 @@ from latentthought.errors import LatentThoughtError
 from latentthought.training.folder import gone
 
 METRICS_FILE = "metrics.jsonl"
+CLOCKED = frozenset({"tokens_per_second", "seconds"})
+"""Keys of its lines that a clock gave, and that no second run repeats."""
 
 Reduce = Callable[[Tensor], Tensor]
 
@@ -74,7 +76,7 @@ def means_of(sums: Mapping[str, tuple[float, float]]) -> dict[str, float]:
 
 
 class Throughput:
-    """Tokens per second of wall time since the last reading; never part of a checkpoint."""
+    """Tokens and seconds of wall time since the last reading; never part of a checkpoint."""
 
     def __init__(self) -> None:
         self._tokens: Tensor | float = 0.0
@@ -83,12 +85,13 @@ class Throughput:
     def add(self, tokens: Tensor) -> None:
         self._tokens = self._tokens + tokens
 
-    def read(self) -> float:
-        """Tokens of this process per second since the last call; 0 where the clock has not gone forward."""
+    def read(self) -> tuple[float, float]:
+        """Tokens of this process per second since the last call, and these seconds; 0 where the clock has not gone forward."""
         now = time.perf_counter()
-        rate = float(self._tokens) / (now - self._since) if now > self._since else 0.0
+        seconds = max(0.0, now - self._since)
+        rate = float(self._tokens) / seconds if seconds else 0.0
         self._tokens, self._since = 0.0, now
-        return rate
+        return rate, seconds
 
 
 class MetricsFile:

@@ -126,6 +126,9 @@ class Recorder:
         if "loss" not in values and (before := self.file.last().get("loss")) is not None:
             # every step was left out: the last line carries the last loss
             values = {"loss": before, **values}
+        rate, seconds = self._throughput.read()
+        # what was rolled back took its time too; a resumed run goes on from what its file says
+        before = self.last.get("seconds", 0.0) if self.last else self.file.last().get("seconds", 0.0)
         row = {
             "step": done,
             "stage": moment.name,
@@ -133,7 +136,8 @@ class Recorder:
             "epoch": epoch,
             **values,
             "learning_rate": self.settings.learning_rate * self.settings.rate_factor(moment),
-            "tokens_per_second": self._throughput.read() * self._ranks,
+            "tokens_per_second": rate * self._ranks,
+            "seconds": round(before + seconds, 3),
         }
         if grad_norm is not None:
             row["grad_norm"] = grad_norm

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from latentthought import LatentThoughtForCausalLM, prune
@@ -137,6 +138,19 @@ def test_texts_of_a_file(trained_run: Path, tmp_path: Path, capsys: pytest.Captu
         assert torch.equal(read.state_dict()[name], weight), name
 
 
+def test_columns_with_other_names(
+    trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, row in (("content", {"content": "a b c"}), ("text", {"text": "a b c"})):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(row) + "\n")
+    half = (trained_run, "--width", "mlp=0.5", "--data", tmp_path / "content.jsonl")
+    assert "--field question=COLUMN" in said(capsys, *half, "--output", tmp_path / "none", code=2)
+    said(capsys, *half, "--field", "text=content", "--output", tmp_path / "one")
+    said(capsys, *half[:-1], tmp_path / "text.jsonl", "--output", tmp_path / "other")
+    one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "other"))
+    assert all(torch.equal(one[name], other[name]) for name in one.keys() | other.keys())
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -144,6 +158,9 @@ def test_texts_of_a_file(trained_run: Path, tmp_path: Path, capsys: pytest.Captu
         (["--width", "mlp=1000,importance=magnitude"], "1000, and the model has"),
         ([], "say what goes: --depth"),
         (["--depth", "drop=1", "--data", "hops"], "--data: nothing is measured by these rules"),
+        (["--depth", "drop=1", "--field", "text=a"], "--field: nothing is measured by these rules"),
+        (["--depth", "1", "--field", "text=a"], "give it as --data FILE"),
+        (["--depth", "1", "--data", "hops", "--field", "text"], "expected NAME=COLUMN"),
         (["--depth", "1", "--data", "hopps"], "did you mean hops|Did you mean hops"),
         (["--depth", "1", "model.base=x"], "changes go with a RECIPE"),
         (["--depth", "1", "--smoke"], "--smoke goes with a RECIPE"),

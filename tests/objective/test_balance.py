@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from latentthought.errors import ConfigError
-from latentthought.objective.balance import DECAY, MOST, Balances
+from latentthought.objective.balance import DECAY, MOST, Balances, balance_factor
 from latentthought.objective.terms import as_term
 from latentthought.objective.total import Objective
 from tests.objective.test_objective import make_batch, make_output
@@ -70,6 +70,13 @@ def test_the_other_term_has_to_be_there() -> None:
     with pytest.raises(ConfigError, match="unknown term 'hidden'"):
         Objective([{"term": "ce"}, {"term": "hidden", "balance": "hidden"}])
     assert as_term(TERMS[1]).balance == "ce"
+
+
+def test_a_loop_without_balances_is_told_what_keeps_them() -> None:
+    with pytest.raises(
+        ConfigError, match=r"hidden\.balance: this model keeps no running means.*Balances\(model"
+    ):
+        balance_factor(Model(), "hidden")
 
 
 def test_a_term_of_no_size_is_not_blown_up() -> None:

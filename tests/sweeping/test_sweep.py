@@ -18,6 +18,7 @@ from latentthought.config import write_yaml
 from latentthought.recipe import load_recipe
 from latentthought.sweeping.plan import EvaluationChoice, plan_sweep, write_sweep
 from latentthought.sweeping.running import LocalLauncher
+from latentthought.training.monitor import CLOCKED
 from tests.sweeping.conftest import PROGRAM, QUESTIONS, Fake
 
 RATE = "training.learning_rate"
@@ -359,7 +360,7 @@ def test_a_point_is_the_command_that_one_could_type(said, tmp_path: Path) -> Non
 
     def metrics(run: Path) -> list[dict]:
         rows = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
-        return [{key: value for key, value in row.items() if key != "tokens_per_second"} for row in rows]
+        return [{key: value for key, value in row.items() if key not in CLOCKED} for row in rows]
 
     assert len(metrics(point)) >= 2
     assert metrics(point) == metrics(alone)

@@ -22,6 +22,7 @@ from latentthought.config import write_yaml
 from latentthought.errors import ConfigError, Preempted
 from latentthought.recipe import load_recipe
 from latentthought.training import checkpoints
+from latentthought.training.monitor import CLOCKED
 from latentthought.training.progress import Silent
 from latentthought.training.run import train
 
@@ -53,10 +54,16 @@ class KillAt(TrainerCallback):
 
 def metrics_of(run: Path) -> list[dict[str, Any]]:
     lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k != "tokens_per_second"} for line in lines]
+    return [{k: v for k, v in json.loads(line).items() if k not in CLOCKED} for line in lines]
 
 
 def assert_same_run(left: Path, right: Path) -> None:
+    for run in (left, right):
+        lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        seconds = [json.loads(line)["seconds"] for line in lines]
+        assert seconds[0] >= 0 and seconds == sorted(seconds), (
+            "a resumed run counts on from what it took before"
+        )
     for file in ("model/model.safetensors", "companions.safetensors"):
         assert (left / file).is_file() == (right / file).is_file(), file
         mine, theirs = (load_file(run / file) if (run / file).is_file() else {} for run in (left, right))

@@ -15,6 +15,7 @@ from latentthought.cli.states import extract
 from latentthought.errors import ConfigError
 from latentthought.objective.alignment import sites
 from latentthought.processes import ALONE
+from latentthought.training.monitor import CLOCKED
 from latentthought.training.preparation import prepare
 from latentthought.training.progress import Silent
 from latentthought.training.run import train
@@ -41,7 +42,7 @@ SELF = [
 
 def metrics_of(run: Path) -> list[dict[str, Any]]:
     lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k != "tokens_per_second"} for line in lines]
+    return [{k: v for k, v in json.loads(line).items() if k not in CLOCKED} for line in lines]
 
 
 def weights_of(run: Path) -> dict[str, torch.Tensor]:

@@ -1,4 +1,4 @@
-"""Accuracy against what it costs: thoughts, tokens and milliseconds of an answer, steps of training, parameters of the model.
+"""Accuracy against what it costs: thoughts, tokens and milliseconds of an answer, steps and seconds of training, parameters.
 
 The Pareto front joins the runs that no other one beats in both: at least as accurate and at most as dear, and better in one of
 the two. Parameters are counted in the header of the weights, which is read in microseconds.
@@ -33,6 +33,7 @@ COSTS = {
     "tokens": "tokens an answer",
     "milliseconds": "milliseconds an answer",
     "steps": "steps of training",
+    "seconds": "seconds of training",
 }
 # a cost that spans more than this is read on a logarithmic axis
 _WIDE = 20
@@ -147,9 +148,11 @@ def costs_of(point: Point, task: Task) -> dict[str, float]:
         for name in ("thoughts", "tokens", "milliseconds")
         if results
     }
-    steps = [run.metrics.last("step") for run in point.runs if run.metrics is not None]
-    if steps and None not in steps:
-        found["steps"] = sum(step for step in steps if step is not None) / len(steps)
+    for name, key in (("steps", "step"), ("seconds", "seconds")):
+        each = [run.metrics.last(key) for run in point.runs if run.metrics is not None]
+        known = [value for value in each if value is not None]
+        if known and len(known) == len(each):
+            found[name] = sum(known) / len(known)
     return found
 
 

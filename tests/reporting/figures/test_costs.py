@@ -43,13 +43,16 @@ def test_pareto_has_every_cost_that_differs(tmp_path: Path) -> None:
         "b": (30, "1"),
         "c": (10, "0"),
     }
-    metrics(tmp_path / "a", [{"step": 100, "loss": 1.0}])
+    metrics(tmp_path / "a", [{"step": 60, "seconds": 7.0}, {"step": 100, "seconds": 12.5}])
     metrics(tmp_path / "b", [{"step": 50, "loss": 1.0}])
+    metrics(tmp_path / "c", [{"step": 50, "seconds": 6.5}])
     FIGURES["pareto"].draw(read_given([tmp_path]), tmp_path / "y")
-    steps = {
-        row["run"]: float(row["amount"]) for row in read_csv(tmp_path / "y.csv") if row["cost"] == "steps"
+    rows = read_csv(tmp_path / "y.csv")
+    amounts = {
+        cost: {row["run"]: float(row["amount"]) for row in rows if row["cost"] == cost}
+        for cost in ("steps", "seconds")
     }
-    assert steps == {"a": 100, "b": 50}
+    assert amounts == {"steps": {"a": 100, "b": 50, "c": 50}, "seconds": {"a": 12.5, "c": 6.5}}
 
 
 def test_size_counts_the_weights(tmp_path: Path) -> None:
