@@ -23,8 +23,8 @@ from benchmarks.report import ROOT, write_block
 
 CUTS = ("depth", "width", "both")
 LOSSES = {
-    "CE": ("objective.1.weight=0", "objective.2.weight=0"),
-    "CE + KL": ("objective.2.weight=0",),
+    "CE": ("objective.1.weight=0", "objective.2.weight=0", "objective.3.weight=0"),
+    "CE + KL": ("objective.2.weight=0", "objective.3.weight=0"),
     "CE + KL + hidden": (),
 }
 ORIGINAL = "universal/small/original"

@@ -41,8 +41,10 @@ def similarity_of(
     recipe = Recipe.parse(read_yaml(path), str(path))
     config = _teacher_config(recipe, teacher, folder)
     loaded = load(str(folder), device)
+    # a teacher that is not there is told before rows are read; one from scratch takes its words from them
+    taught = _teacher(recipe, config, loaded) if config.scratch is None else None
     examples, chosen = _rows(recipe, rows, smoke)
-    taught = _teacher(recipe, config, loaded, examples)
+    taught = taught or _teacher(recipe, config, loaded, examples)
     student, other = _sides(recipe, config, loaded, taught)
     rule, projectors, compared = _compared(
         recipe, student, other, folder if teacher is None else None, loaded
@@ -76,7 +78,7 @@ def _rows(recipe: Recipe, count: int, smoke: bool) -> tuple[Any, Any]:
     return examples, examples[:count]
 
 
-def _teacher(recipe: Recipe, config: TeacherConfig, loaded: LoadedModel, examples: Any) -> Teacher:
+def _teacher(recipe: Recipe, config: TeacherConfig, loaded: LoadedModel, examples: Any = ()) -> Teacher:
     from latentthought.distillation.teacher import Teacher
 
     if config.is_self:

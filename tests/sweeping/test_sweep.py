@@ -218,8 +218,10 @@ def test_a_baseline_is_compared_at_the_same_other_keys(fake: Fake, said, tmp_pat
     )
 
 
+# a shell that starts the tests in the background has its children ignore Ctrl-C
 DRIVER = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
 import latentthought.sweeping.running as running
 running.PROGRAM = {program!r}
 from latentthought.cli import main
