@@ -66,6 +66,8 @@ def _heal(folder: Path, cut: str, loss: str, seed: int, steps: int) -> None:
         *LOSSES[loss],
     ]
     _train(run, f"universal/small/{cut}", changes)
+    if (done := _steps(run)) != steps:
+        raise SystemExit(f"{run}: healed for {done} steps, and {steps} are asked for; give another --output")
     _evaluate(run)
 
 

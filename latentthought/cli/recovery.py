@@ -46,6 +46,8 @@ def run(args: argparse.Namespace) -> int:
     terminal = console()
     for table in _tables(report):
         terminal.print(table)
+    if report.nothing_to_recover:
+        print(f"left out, since the original has no answer right: {', '.join(report.nothing_to_recover)}")
     if report.logits_only == ():
         print(
             "no run has compared distributions alone (ce and kl, no hidden states): without that baseline nobody can tell what "

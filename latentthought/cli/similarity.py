@@ -122,6 +122,7 @@ def _compared(
     from latentthought.distillation.guidance import Guidance, attach_companions
     from latentthought.distillation.pruning.provenance import blocks_in
     from latentthought.model.companions import COMPANIONS, load_companions
+    from latentthought.objective.balance import Balances
     from latentthought.objective.comparison import Depths
     from latentthought.objective.projectors import Projectors
     from latentthought.objective.terms import HiddenTerm
@@ -137,6 +138,7 @@ def _compared(
     if (run / COMPANIONS).is_file():
         model = loaded.model
         attach_companions(model, Guidance(objective, width=teacher.model.width), loaded.tokenizer)
+        Balances(model, objective.terms)  # their running means lie in the same file
         load_companions(model, run)
         found = dict(model.companions.items()).get(terms[0].name)
         projectors = found if isinstance(found, Projectors) else None

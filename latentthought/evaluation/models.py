@@ -110,6 +110,25 @@ def evaluating(model: Any) -> Iterator[None]:
             module.training = mode
 
 
+@contextmanager
+def plain_greedy(model: Any) -> Iterator[None]:
+    """A model whose greedy words are its likeliest ones: of its generation config (repetition_penalty, suppressed tokens, ...)
+    only the special tokens count. What it had comes back afterwards."""
+    from transformers import GenerationConfig
+
+    both: list[Any] = [model, getattr(model, "base", None)]
+    owners = [one for one in both if hasattr(one, "generation_config")]
+    before = [one.generation_config for one in owners]
+    for one, own in zip(owners, before, strict=True):
+        special = ("bos_token_id", "eos_token_id", "pad_token_id")
+        one.generation_config = GenerationConfig(**{name: getattr(own, name, None) for name in special})
+    try:
+        yield
+    finally:
+        for one, own in zip(owners, before, strict=True):
+            one.generation_config = own
+
+
 def default_batch_size(device: Any) -> int:
     """Rows at once on a kind of device, where nothing more is known."""
     return _BATCH.get(str(device).partition(":")[0], _BATCH["cpu"])

@@ -51,12 +51,14 @@ class Perplexity(Config):
 
 class RecoveryReport(Config):
     """rows: by task, then arm. means: arm -> mean recovery of the tasks that every arm has, where there are several.
-    logits_only: the arms that compared distributions with the teacher and no states; None where no arm's objective is known."""
+    logits_only: the arms that compared distributions with the teacher and no states; None where no arm's objective is known.
+    nothing_to_recover: tasks on which the original has no answer right, which are left out."""
 
     rows: tuple[Recovery, ...]
     perplexities: tuple[Perplexity, ...] = ()
     means: dict[str, float] = {}
     logits_only: tuple[str, ...] | None = None
+    nothing_to_recover: tuple[str, ...] = ()
 
 
 def recovery(
@@ -68,7 +70,8 @@ def recovery(
         original, arms: run folders, results folders, or files that lm-eval wrote; several runs of an arm are its seeds.
         control: which results of a run count.
 
-    Raises `MissingFileError` for a run without results and `DataError` where a run has none of the original's tasks.
+    Raises `MissingFileError` for a run without results and `DataError` where a run has none of the original's tasks, or the
+    original no answer right at all.
     """
     before = read_scores(original, control)
     read = {arm: [read_scores(run, control) for run in runs] for arm, runs in arms.items()}
@@ -79,6 +82,10 @@ def recovery(
         apart = _perplexities(before, arm, runs)
         if not found and not apart:
             had = ", ".join(before.tasks)
+            if lost := _without_answers(before):
+                raise DataError(
+                    f"{', '.join(lost)}: the original has no answer right, so there is nothing to recover"
+                )
             raise DataError(
                 f"{arm}: none of the tasks of the original, which has {had}, was run on all of its runs"
             )
@@ -89,8 +96,18 @@ def recovery(
     known = {arm: runs[0].objective for arm, runs in read.items() if runs[0].objective is not None}
     logits = tuple(arm for arm, terms in known.items() if _logits_only(terms)) if known else None
     return RecoveryReport(
-        rows=tuple(rows), perplexities=tuple(texts), means=_means(rows, read), logits_only=logits
+        rows=tuple(rows),
+        perplexities=tuple(texts),
+        means=_means(rows, read),
+        logits_only=logits,
+        nothing_to_recover=tuple(_without_answers(before)),
     )
+
+
+def _without_answers(before: Scores) -> list[str]:
+    """Tasks of which the original has no answer right."""
+    of_answers = [task for task, answers in before.answers.items() if not any(map(sum, answers.values()))]
+    return sorted([*of_answers, *(task for task, (value, _) in before.means.items() if value <= 0)])
 
 
 def _perplexities(before: Scores, arm: str, runs: Sequence[Scores]) -> list[Perplexity]:
@@ -111,6 +128,8 @@ def _by_answers(before: Scores, arm: str, runs: Sequence[Scores]) -> list[Recove
         difference = over_seeds_difference([run.answers[task] for run in runs], [answers] * len(runs))
         shared = [q for q in answers if all(q in run.answers[task] for run in runs)]
         whole = sum(sum(answers[q]) / len(answers[q]) for q in shared) / len(shared)
+        if whole <= 0:
+            continue
         rows.append(_recovered(task, arm, whole, difference.value, difference.best, len(runs), len(shared)))
     return rows
 
@@ -118,14 +137,17 @@ def _by_answers(before: Scores, arm: str, runs: Sequence[Scores]) -> list[Recove
 def _by_means(before: Scores, arm: str, runs: Sequence[Scores]) -> list[Recovery]:
     rows = []
     for task, (whole, error) in before.means.items():
-        if not all(task in run.means for run in runs):
+        if whole <= 0 or not all(task in run.means for run in runs):
             continue
         values = [run.means[task] for run in runs]
         means = [value for value, _ in values]
         difference = sum(means) / len(means) - whole
         over = student(means)
         over_seeds = 0.0 if over is None else (over[1] - over[0]) / 2
-        half = math.hypot(_Z * math.hypot(error, sum(own for _, own in values) / len(values)), over_seeds)
+        over_rows = _Z * math.hypot(error, sum(own for _, own in values) / len(values))
+        if over is not None and math.isnan(over_rows):
+            over_rows = 0.0  # a file without errors: what the seeds say is known all the same
+        half = math.hypot(over_rows, over_seeds)
         span = None if math.isnan(half) else (difference - half, difference + half)
         rows.append(_recovered(task, arm, whole, difference, span, len(runs), 0))
     return rows
@@ -140,8 +162,6 @@ def _recovered(
     seeds: int,
     questions: int,
 ) -> Recovery:
-    if whole <= 0:
-        raise DataError(f"{task}: the original has no answer right, so there is nothing to recover")
     low, high = (None, None) if span is None else (100 * (1 + end / whole) for end in span)
     return Recovery(
         task=task,

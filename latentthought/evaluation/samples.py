@@ -217,6 +217,15 @@ def require_free(folder: Path) -> None:
         )
 
 
+def in_use(path: Path) -> bool:
+    """Whether an evaluation is writing to a file of samples that is there."""
+    try:
+        _locked(path).close()
+    except FolderInUseError:
+        return True
+    return False
+
+
 def _locked(path: Path) -> BinaryIO:
     """The file, open for appending, for this process alone."""
     handle = path.open("ab")

@@ -21,7 +21,9 @@ from latentthought.evaluation.samples import SAMPLES, read_samples
 from latentthought.evaluation.statistics import Values
 
 # length-normalised accuracy where a task has it, as leaderboards do
-_ACCURACIES = ("acc_norm,none", "acc,none", "exact_match,none")
+_ACCURACIES = ("acc_norm", "acc", "exact_match")
+# how lm-eval took the answer out of the text, the strictest first; any other one counts where there is none of these
+_FILTERS = ("none", "strict-match", "flexible-extract")
 
 
 @dataclass
@@ -104,8 +106,9 @@ def _add_metrics(scores: Scores, task: str, metrics: Mapping[str, Any], file: Pa
     for name in metrics:
         if "perplexity" in name and "stderr" not in name:
             scores.perplexities[f"{task} {name.partition(',')[0]}"] = _number(metrics[name], task, name, file)
-    for name in _ACCURACIES:
-        if name in metrics:
+    for accuracy in _ACCURACIES:
+        named = [name for name in metrics if name.startswith(f"{accuracy},")]
+        for name in sorted(named, key=_strictness)[:1]:
             error = metrics.get(name.replace(",", "_stderr,"))
             known = isinstance(error, (int, float)) and math.isfinite(error)
             scores.means[task] = (
@@ -113,6 +116,11 @@ def _add_metrics(scores: Scores, task: str, metrics: Mapping[str, Any], file: Pa
                 float(error) if known else math.nan,  # type: ignore[arg-type]
             )
             return
+
+
+def _strictness(name: str) -> int:
+    rule = name.partition(",")[2]
+    return _FILTERS.index(rule) if rule in _FILTERS else len(_FILTERS)
 
 
 def _number(value: Any, task: str, name: str, file: Path) -> float:

@@ -64,7 +64,14 @@ def draw(marks: Sequence[Mark], *, key: str, groups: str, quantity: str, bars: s
     for axis in places[len(panels) :]:
         axis.set_visible(False)
     if len(named) > 1:
-        places[0].legend(title=groups, frameon=False, fontsize=8, title_fontsize=8)
+        # a group may have no results in the first panel
+        handles = {
+            text: one for axis in places for one, text in zip(*axis.get_legend_handles_labels(), strict=True)
+        }
+        own = [text for text in named if text in handles]
+        places[0].legend(
+            [handles[text] for text in own], own, title=groups, frameon=False, fontsize=8, title_fontsize=8
+        )
     table = [
         (
             mark.panel,

@@ -243,9 +243,15 @@ def _name(axes: Sequence[Axis], setting: Setting, seed: int, short: Mapping[str,
     return ",".join([*parts, f"{SEED}={seed}"])
 
 
+# a negative number
+_SIGNED = re.compile(r"-\.?\d")
+
+
 def _in_a_name(text: str) -> str:
     """A value as a part of a folder's name."""
-    return re.sub(r"[^A-Za-z0-9.+_-]+", "-", text).strip("-.")[:_LONGEST_VALUE] or "empty"
+    plain = re.sub(r"[^A-Za-z0-9.+_-]+", "-", text).rstrip("-.").lstrip(".")
+    # the sign of a number stays, the dash of a bracket goes
+    return (plain if _SIGNED.match(text) else plain.lstrip("-."))[:_LONGEST_VALUE] or "empty"
 
 
 def _free_name(name: str, known: Identity, taken: Iterable[str]) -> str:

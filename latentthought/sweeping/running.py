@@ -4,7 +4,7 @@ A point that crashes, is killed or runs out of memory takes nothing else with it
 the same command does alone. What it prints goes to `points/NAME.log`, what became of it to `points/NAME.yaml`. The processes are
 in sessions of their own: an interrupt reaches the sweep alone, which asks them to stop, so that they save themselves first
 (`train` makes a checkpoint and leaves with exit code 75). Whether a point is finished is read from what lies in its folder, never
-from a list, so a sweep can be killed at any moment. A run that outlived a killed sweep still holds its folder; it is waited for.
+from a list, so a sweep can be killed at any moment. What outlived a killed sweep still holds its folder, and is waited for.
 Rejected: Hydra's multirun (its sweeps cannot be resumed, and it wants to own the configuration), Ray Tune (a cluster framework
 whose trials are functions, not commands that one could type), sweeps of wandb (a server decides what runs next, and nothing goes
 on without it).
@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Literal
 
@@ -165,7 +166,7 @@ def carry_out(work: Work, children: Children, environment: Mapping[str, str]) ->
     record = work.write(work.read().replace(state="running", error="", remark=""))
     with work.log.open("ab") as log:
         if not is_trained(work.folder):
-            _wait_for_leftover(work, children, log)
+            _wait_for_leftover(partial(held, work.folder), children, log)
         if not is_trained(work.folder):
             resume = ["--resume"] if work.folder.is_dir() else []
             code, seconds, said = _call(work, [*work.train, *resume], children, environment, log)
@@ -173,6 +174,9 @@ def carry_out(work: Work, children: Children, environment: Mapping[str, str]) ->
             if code:
                 return work.write(_ended(record, code, said, children))
         for task, arguments in work.evaluations:
+            if not is_evaluated(work.folder, task):
+                results = work.folder / "results" / task
+                _wait_for_leftover(partial(_evaluation_in, results), children, log)
             if is_evaluated(work.folder, task):
                 continue
             resume = ["--resume"] if (work.folder / "results" / task).is_dir() else []
@@ -218,10 +222,18 @@ def _complaint(log: Path, start: int, code: int) -> str:
     return told[-1].removeprefix("latentthought: ").removeprefix("error: ") if told else f"exit code {code}"
 
 
-def _wait_for_leftover(work: Work, children: Children, log: IO[bytes]) -> None:
-    """Wait for a run of this point that outlived an earlier sweep."""
+def _evaluation_in(folder: Path) -> str | None:
+    """Whether somebody writes results of a task, under any control."""
+    from latentthought.evaluation.samples import SAMPLES, in_use
+
+    there = folder.glob(f"*/{SAMPLES}")
+    return next((f"an evaluation in {file.parent}" for file in there if in_use(file)), None)
+
+
+def _wait_for_leftover(holding: Callable[[], str | None], children: Children, log: IO[bytes]) -> None:
+    """Wait for a process of this point that outlived an earlier sweep. holding: what it is, None once it is gone."""
     said = False
-    while (holder := held(work.folder)) is not None and not children.stopping:
+    while (holder := holding()) is not None and not children.stopping:
         if not said:
             log.write(f"waiting for {holder}, which a sweep before this one started\n".encode())
             log.flush()

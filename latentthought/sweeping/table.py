@@ -113,7 +113,7 @@ def remarks_of(sweep: Sweep, lines: Sequence[Line], found: Sequence[Found]) -> l
     remarks = [f"95 % {MEANINGS[name]}." for name in shown]
     if any(line.difference for line in lines):
         differing = "Differences from the baseline are in points, taken seed by seed and question by question"
-        name = _difference_span(lines)
+        name = _span(lines, "accuracy")
         if any(line.difference and getattr(line.difference, name) for line in lines):
             differing += f"; their interval is over {name}"
         remarks.append(f"{differing}.")
@@ -148,13 +148,13 @@ def write_figure(sweep: Sweep, lines: Sequence[Line], folder: Path) -> list[Path
     if not marks:
         return []
     names = list(names_of(sweep).values())
-    scored = any(line.accuracy for line in lines)
+    drawn = _drawn(lines)
     return draw(
         marks,
         key=names[0] if names else "",
         groups="; ".join(names[1:]),
-        quantity="accuracy" if scored else "loss",
-        bars=f"95 % over {_difference_span(lines)}" if any(mark.interval for mark in marks) else "",
+        quantity=drawn,
+        bars=f"95 % over {_span(lines, drawn)}" if any(mark.interval for mark in marks) else "",
         stem=folder / FIGURE,
     )
 
@@ -162,9 +162,10 @@ def write_figure(sweep: Sweep, lines: Sequence[Line], folder: Path) -> list[Path
 def _marks(sweep: Sweep, lines: Sequence[Line]) -> Iterator[Mark]:
     """A mark for every line: the first swept axis is where it stands, the others say which group it is of."""
     swept = [place for place, axis in enumerate(sweep.axes) if axis.swept]
-    settings = sweep.settings
+    settings, drawn = sweep.settings, _drawn(lines)
+    span = _span(lines, drawn)
     for number, line in enumerate(lines):
-        quantity = line.accuracy if any(other.accuracy for other in lines) else line.loss
+        quantity = getattr(line, drawn)
         if quantity is None:
             continue
         choices = [settings[number % len(settings)].choices[place] for place in swept]
@@ -174,7 +175,7 @@ def _marks(sweep: Sweep, lines: Sequence[Line]) -> Iterator[Mark]:
             x=choices[0].values[0] if choices else "",
             label=choices[0].text if choices else "",
             value=quantity.value,
-            interval=quantity.seeds or quantity.rows,
+            interval=getattr(quantity, span),  # of one kind: a setting whose other seeds failed has none
             seeds=quantity.values,
         )
 
@@ -197,8 +198,15 @@ def _spans_of(lines: Sequence[Line]) -> list[str]:
     return [name for name in there if name != "rows" or "both" not in there]
 
 
-def _difference_span(lines: Sequence[Line]) -> str:
-    return "seeds" if any(line.accuracy and line.accuracy.seeds for line in lines) else "rows"
+def _drawn(lines: Sequence[Line]) -> str:
+    """What the figure shows: `accuracy`, or `loss` where nothing was scored."""
+    return "accuracy" if any(line.accuracy for line in lines) else "loss"
+
+
+def _span(lines: Sequence[Line], quantity: str) -> str:
+    """What the intervals of a quantity are over."""
+    there = [found for line in lines if (found := getattr(line, quantity)) is not None]
+    return "seeds" if any(one.seeds for one in there) else "rows"
 
 
 def _costs_of(lines: Sequence[Line]) -> list[str]:
@@ -251,7 +259,7 @@ def _cells(line: Line, lines: Sequence[Line]) -> list[str]:
     ]
     cells += [_spanned(getattr(line.accuracy, name, None)) for name in _spans_of(lines)]
     if any(other.difference for other in lines):
-        cells.append("baseline" if line.baseline else _differing(line.difference, _difference_span(lines)))
+        cells.append("baseline" if line.baseline else _differing(line.difference, _span(lines, "accuracy")))
     cells += [percent(line.means[n]) if n in line.means else "" for n in _metrics_of(lines)]
     return cells + [
         _COSTS[key][1].format(line.means[key]).replace("%", " %") if key in line.means else ""

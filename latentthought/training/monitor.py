@@ -85,6 +85,10 @@ class Throughput:
     def add(self, tokens: Tensor) -> None:
         self._tokens = self._tokens + tokens
 
+    def elapsed(self) -> float:
+        """Seconds since the last call of `read`."""
+        return max(0.0, time.perf_counter() - self._since)
+
     def read(self) -> tuple[float, float]:
         """Tokens of this process per second since the last call, and these seconds; 0 where the clock has not gone forward."""
         now = time.perf_counter()

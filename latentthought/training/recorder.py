@@ -48,6 +48,8 @@ class Recorder:
         self._ranks, self._reduce = ranks, reduce
         self._means, self._leg_means = RunningMeans(device), RunningMeans(device)
         self._throughput = Throughput()
+        # of a run that goes on, as far as its lines tell: what a kill or a way back cost was spent too
+        self._seconds = float(self.file.last().get("seconds", 0.0))
         self._before: tuple[RunningMeans, RunningMeans] | None = None
         self._skipped = 0
         self._watch = LegWatch(plan, settings.log_every)
@@ -127,8 +129,7 @@ class Recorder:
             # every step was left out: the last line carries the last loss
             values = {"loss": before, **values}
         rate, seconds = self._throughput.read()
-        # what was rolled back took its time too; a resumed run goes on from what its file says
-        before = self.last.get("seconds", 0.0) if self.last else self.file.last().get("seconds", 0.0)
+        self._seconds += seconds
         row = {
             "step": done,
             "stage": moment.name,
@@ -137,7 +138,7 @@ class Recorder:
             **values,
             "learning_rate": self.settings.learning_rate * self.settings.rate_factor(moment),
             "tokens_per_second": rate * self._ranks,
-            "seconds": round(before + seconds, 3),
+            "seconds": round(self._seconds, 3),
         }
         if grad_norm is not None:
             row["grad_norm"] = grad_norm
@@ -173,6 +174,7 @@ class Recorder:
             "means": self._means.sums(self._reduce),
             "leg_means": self._leg_means.sums(self._reduce),
             "skipped": self._skipped,
+            "seconds": self._seconds + self._throughput.elapsed(),
         }
 
     def restore(self, state: Mapping[str, Any], owner: bool) -> None:
@@ -180,6 +182,7 @@ class Recorder:
         self.plan.restore(state["decisions"])
         self._watch.restore(state["watch"])
         self._skipped = state["skipped"]
+        self._seconds = max(self._seconds, state.get("seconds", 0.0))
         if owner:
             self._means.restore(state["means"])
             self._leg_means.restore(state["leg_means"])

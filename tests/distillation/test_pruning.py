@@ -232,9 +232,22 @@ def test_provenance_goes_back_through_every_pruning() -> None:
         recorded(config)
 
 
+@pytest.mark.parametrize("asked", [{"hidden": 0.5}, {"heads": 0.5}])
+def test_an_mlp_whose_size_follows_the_width_keeps_its_own(asked) -> None:
+    """GPT-2's `n_inner: None` is four times the width, of which there is less now."""
+    model = model_of("gpt2", n_inner=None)
+    size = 4 * model.config.n_embd
+    pruned = prune(model, width={**asked, "importance": "magnitude", "multiple_of": 1})
+    assert pruned.config.n_embd < model.config.n_embd
+    assert {block.mlp.c_fc.weight.shape[1] for block in blocks_of(pruned)} == {size}
+
+
 @pytest.mark.parametrize(
     ("family", "asked", "message"),
     [
+        ("llama", {"depth": {"drop": []}}, "drop"),
+        ("llama", {"depth": {"keep": []}}, "keep"),
+        ("llama", {"depth": {"remove": 0.05, "by": "last"}}, "0.05 of 5 blocks rounds to none; 0.1 or more"),
         ("llama", {"depth": {"drop": [6]}}, "no block 6; the model has blocks 1 to 5"),
         ("llama", {"depth": {"drop": [1, 2, 3, 4, 5]}}, "at least one has to stay"),
         ("llama", {"depth": {"remove": 5, "by": "last"}}, "at most 4 can go"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from latentthought.evaluation.clues import chain_leads
 from latentthought.evaluation.inspection.faithfulness import faithfulness
 from latentthought.evaluation.inspection.probing import probe, result_of
 from latentthought.evaluation.inspection.prompt import Asked, Inspector
-from latentthought.evaluation.inspection.rows import AnsweredRow, find_donors
+from latentthought.evaluation.inspection.rows import AnsweredRow, Asking, find_donors
 from latentthought.evaluation.inspection.tables import render_effects, render_probes
 from latentthought.evaluation.models import decode
 from latentthought.model.inputs import left_padded
@@ -78,6 +79,41 @@ def test_one_prompt(latent_model: Any, tokenizer: Any, asked: list[Asked]) -> No
     ]
     assert found.in_words == _text(tokenizer, in_words)
     assert (found.steps, found.gold, found.donor) == (("1", "2"), "3", asked[4].question)
+
+
+def test_what_a_generation_config_does_to_words_is_no_change(
+    latent_model: Any, tokenizer: Any, task: Any, asked: list[Asked], stepped: ExampleSet
+) -> None:
+    """A noise of next to nothing changes no answer, whatever repetitions cost, and the config comes back."""
+    inspector = Inspector(latent_model, tokenizer, THOUGHTS, draws=2, noise=1e-6, max_new_tokens=8)
+    plain = inspector.look(asked[3])
+    latent_model.generation_config.repetition_penalty = 1.7
+    try:
+        found = inspector.look(asked[3])
+        many, _ = run(latent_model, task.replace(groups=[]), tokenizer, stepped, noise=1e-6)
+        assert latent_model.generation_config.repetition_penalty == 1.7
+    finally:
+        latent_model.generation_config.repetition_penalty = None
+    assert found.answer == plain.answer
+    noised = [effect for view in found.thoughts for effect in view.effects if effect.kind == "noised"]
+    assert [effect.kept for effect in noised] == [1.0] * 4
+    assert all(effect.flipped.value == 0 for effect in many.effects if effect.kind == "noised")
+
+
+def test_a_row_that_is_scored_otherwise_than_it_was_written_counts_for_no_flip(
+    latent_model: Any, task: Any, tokenizer: Any, stepped: ExampleSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered = Asking.answered
+
+    def otherwise(self: Asking, *arguments: Any) -> list[AnsweredRow]:
+        first, *others = answered(self, *arguments)
+        return [replace(first, answer=[(token + 1) % 7 + 3 for token in first.answer]), *others]
+
+    monkeypatch.setattr(Asking, "answered", otherwise)
+    found, _ = run(latent_model, task.replace(groups=[]), tokenizer, stepped)
+    assert any("1 of 10 answers are not what the model says" in remark for remark in found.remarks)
+    effect = found.effect(1, "removed", "direct")
+    assert (effect.flipped.n, effect.log_prob.n) == (9, 10)
 
 
 def test_an_answer_under_a_change_is_what_generate_writes(

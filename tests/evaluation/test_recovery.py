@@ -157,6 +157,44 @@ def test_seeds_of_lm_eval_widen_the_interval_as_those_of_ones_own_runs_do(tmp_pa
     )
 
 
+def test_a_file_without_errors_has_the_interval_of_its_seeds(tmp_path: Path) -> None:
+    whole = lm_eval(tmp_path / "whole", arc_easy={"acc,none": 0.8, "acc_stderr,none": "N/A"})
+    runs = [
+        lm_eval(tmp_path / f"s{n}", arc_easy={"acc,none": 0.5 + n / 10, "acc_stderr,none": "N/A"})
+        for n in (0, 1)
+    ]
+    (row,) = recovery(whole, {"a": runs}).rows
+    assert row.high - row.percent == pytest.approx(100 * 12.7062 * 0.05 / 0.8, rel=1e-4)
+    (alone,) = recovery(whole, {"a": runs[:1]}).rows
+    assert (alone.low, alone.high) == (None, None)
+
+
+def test_a_task_without_a_right_answer_is_left_out_and_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    easy, hard = {"acc,none": 0.5}, {"acc,none": 0.0}
+    whole = lm_eval(tmp_path / "whole", easy=easy, hard=hard)
+    small = lm_eval(tmp_path / "small", easy={"acc,none": 0.4}, hard=hard)
+    report = recovery(whole, {"a": [small]})
+    assert [(row.task, row.percent) for row in report.rows] == [("easy", pytest.approx(80))]
+    assert report.nothing_to_recover == ("hard",)
+    assert main(["recovery", str(whole), str(small)]) == 0
+    assert "left out, since the original has no answer right: hard" in capsys.readouterr().out
+
+
+def test_a_score_under_another_filter_counts(tmp_path: Path) -> None:
+    """lm-eval's gsm8k has no filter `none`; the stricter of the two that it has is taken."""
+    gsm8k = {
+        "exact_match,flexible-extract": 0.5,
+        "exact_match_stderr,flexible-extract": 0.1,
+        "exact_match,strict-match": 0.4,
+        "exact_match_stderr,strict-match": 0.02,
+    }
+    scores = read_scores(lm_eval(tmp_path / "run", gsm8k=gsm8k, other={"exact_match,first-number": 0.3}))
+    assert scores.means["gsm8k"] == (0.4, 0.02)
+    assert scores.means["other"][0] == 0.3
+
+
 def test_perplexities_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     whole = lm_eval(tmp_path / "whole", wikitext={"word_perplexity,none": 10.0})
     small = lm_eval(tmp_path / "small", wikitext={"word_perplexity,none": 12.0})

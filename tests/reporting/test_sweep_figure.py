@@ -91,6 +91,17 @@ def test_a_panel_for_every_task(drawn) -> None:
     assert [axis.get_title(loc="left") for axis in figure.axes if axis.get_visible()] == ["hops", "gsm8k"]
 
 
+def test_a_group_that_the_first_panel_lacks_is_named_all_the_same(drawn) -> None:
+    marks = [
+        mark(1, "g1", panel="a"),
+        mark(2, "g1", panel="a"),
+        mark(1, "g2", panel="b"),
+        mark(2, "g2", panel="b"),
+    ]
+    figure, _ = drawn(marks)
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["g1", "g2"]
+
+
 def test_a_small_difference_is_not_drawn_as_a_cliff(drawn) -> None:
     figure, _ = drawn([Mark("", "", x, str(x), 0.5 + x / 1000, None, (0.5,)) for x in (1, 2)])
     low, high = figure.axes[0].get_ylim()

@@ -122,6 +122,13 @@ def test_names_are_good_for_folders_and_never_the_same() -> None:
     assert all(name.endswith(",seed=1") for name in names)
 
 
+def test_a_sign_stays_in_the_name() -> None:
+    names = [
+        point.name for point in points_of(read_axes(["model.thought.layer=-1,1", "a.b=[-1],-.5"]), (1,), {})
+    ]
+    assert names == [f"layer={layer},b={b},seed=1" for layer in ("-1", "1") for b in ("1", "-.5")]
+
+
 def test_points_that_are_there_keep_their_names() -> None:
     before = points_of(read_axes(["a.r=4", "b.x=1,2"]), (1,), {})
     named = {identity(point.overrides): point.name for point in before}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -299,6 +301,32 @@ def test_a_killed_sweep_goes_on_and_waits_for_what_it_left_behind(
     assert f"train {NAMES[1]} --resume" not in calls
     assert all(calls.count(f"evaluate {name} --task hops") == 1 for name in NAMES)
     assert "waiting for" in (folder / "points" / f"{NAMES[1]}.log").read_text()
+
+
+def test_an_evaluation_that_a_killed_sweep_left_behind_is_waited_for(
+    fake: Fake, said, tmp_path: Path
+) -> None:
+    fake.plan(RIGHT)
+    folder = tmp_path / "sweep"
+    said([*GRID, "--output", str(folder), "--no-evaluate"])
+    fake.calls()
+    results = folder / "points" / NAMES[1] / "results" / "hops" / "none"
+    results.mkdir(parents=True)
+    done: list[float] = []
+    with (results / "samples.jsonl").open("ab") as samples:
+        fcntl.flock(samples, fcntl.LOCK_EX)
+
+        def end() -> None:
+            done.append(time.monotonic())
+            fcntl.flock(samples, fcntl.LOCK_UN)
+
+        timer = threading.Timer(1.0, end)
+        timer.start()
+        said([*GRID, "--output", str(folder), "--resume"])
+        timer.join()
+    assert done and "waiting for an evaluation in" in (folder / "points" / f"{NAMES[1]}.log").read_text()
+    calls = fake.calls()
+    assert f"evaluate {NAMES[1]} --task hops --resume" in calls and len(calls) == 4
 
 
 def test_jobs_share_the_cores_and_get_a_gpu_each(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
+from transformers import LlamaConfig
 
 from latentthought import LatentThoughtForCausalLM, ThoughtConfig, load_recipe
 from latentthought.cli import main
@@ -253,21 +254,37 @@ def test_a_forecast_needs_no_library_of_an_engine(monkeypatch: pytest.MonkeyPatc
     assert all(size is not None for size in others.values()) and len(others) == 5
 
 
-def test_a_quantised_base_leaves_no_copies() -> None:
+def test_a_quantised_base_leaves_no_copies(tmp_path: Path) -> None:
     """Its layers are a quarter, or an eighth, of float32, and autocast makes no copies of them that stay."""
     changes = (
         "training.batch_size=1",
         "data.max_length=32",
         "engine.precision=bf16",
     )
-    base = ("model.base=meta-llama/Llama-3.2-1B", "model.scratch=null", "model.lora={r: 2}", *changes)
+    # two of the sixteen blocks of Llama-3.2-1B, fewer words
+    config = LlamaConfig(
+        vocab_size=1024,  # the head is not what a step is highest at
+        hidden_size=2048,
+        intermediate_size=8192,
+        num_hidden_layers=2,
+        num_attention_heads=32,
+        num_key_value_heads=8,
+        tie_word_embeddings=True,
+    )
+    config.save_pretrained(tmp_path)
+    base = (
+        f"model.base={tmp_path}",
+        "model.scratch=null",
+        "model.lora={r: 2}",
+        "objective.1.layers=[1,2]",
+        *changes,
+    )
     found = {}
     for kind in ("none", "4bit"):
         recipe = load_recipe("lrd/3-student", (*base, f"model.lora.quantize={kind}"))
         models = planned_models(recipe, load_recipe("lrd/1-teacher"))
         found[kind] = {part.name: part.bytes for part in forecast(models, 1).parts}
-    table = 128256 * 2048
-    in_blocks = 1_235_814_400 - table
+    in_blocks = 2 * (2 * 2048 * 2048 + 2 * 2048 * 512 + 3 * 2048 * 8192 + 2 * 2048) + 2048
     assert found["none"]["weights"] - found["4bit"]["weights"] == pytest.approx((4 - 0.52) * in_blocks)
     moving = "gradients and activations"
     # 2 bytes of each weight, but for what stands at the other moment at which a step without them is at its highest

@@ -250,7 +250,17 @@ def test_a_gradient_is_told_from_a_loss() -> None:
 
 
 @pytest.mark.slow
-def test_several_processes_come_to_the_same_judgement(spoilt, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "runs",
+    [
+        [("zero2", "skip"), ("zero3", "roll_back")],
+        pytest.param([("fsdp2", "skip"), ("ddp", "roll_back")], marks=pytest.mark.full),
+    ],
+    ids=["zero", "torch"],
+)
+def test_several_processes_come_to_the_same_judgement(
+    spoilt, tmp_path: Path, runs: list[tuple[str, str]]
+) -> None:
     pytest.importorskip("deepspeed")
     changes = {"model": {"scratch": {"architecture": "llama"}}, "training": {"log_every": 1, "save_every": 1}}
     recipes = {
@@ -259,7 +269,6 @@ def test_several_processes_come_to_the_same_judgement(spoilt, tmp_path: Path) ->
     }
     for action, recipe in recipes.items():
         train(recipe, tmp_path / action, progress=Silent(), callbacks=(Poison(ROW),))
-    runs = [("zero2", "skip"), ("fsdp2", "skip"), ("ddp", "roll_back"), ("zero3", "roll_back")]
     jobs = []
     for strategy, action in runs:
         recipe = recipes[action]

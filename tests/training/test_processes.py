@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from latentthought.config import write_yaml
 from latentthought.training.monitor import CLOCKED
 from latentthought.training.progress import Silent
 from latentthought.training.run import train
+from tests.training.ranks import Job, run_on
 
 OWN = {"objective": [{"term": "ce"}, {"term": "hidden", "weight": 0.3}]}
 TAUGHT = {
@@ -48,56 +46,53 @@ SELF_TAUGHT = {
 }
 
 
+# a scale and what is taught; the projector of `mlp` has no gradient in the text stage, which DDP has to be told
+HOW = {
+    "own": ("rms", OWN),
+    "mlp": ("mlp", OWN),
+    "taught": ("rms", TAUGHT),
+    "states-alone": ("rms", STATES_ALONE),
+    "self-taught": ("mlp", SELF_TAUGHT),
+}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("scale", "how"),
-    [
-        pytest.param("rms", OWN, marks=pytest.mark.full),
-        ("mlp", OWN),
-        pytest.param("rms", TAUGHT, marks=pytest.mark.full),
-        ("rms", STATES_ALONE),
-        ("mlp", SELF_TAUGHT),
-    ],
-    ids=["rms", "mlp", "taught", "states-alone", "self-taught"],
-)
-def test_two_processes_equal_one(make_recipe, tmp_path: Path, scale: str, how: dict) -> None:
-    """The projector of `mlp` has no gradient in the text stage, which DDP has to be told."""
-    recipe = make_recipe(
-        **how,
-        model={"scratch": {"architecture": "llama", "layers": 2}, "thought": {"scale": scale}},  # no dropout
-        curriculum={"each": {"steps": 3}},
-        training={"optimizer": "sgd", "learning_rate": 0.1, "log_every": 1},
-        engine={"micro_batch_size": 2},
-    )
-    train(recipe, tmp_path / "one", progress=Silent())
-    write_yaml(tmp_path / "r.yaml", recipe.dump())
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    done = subprocess.run(
-        [
-            *command,
-            "-m",
-            "latentthought",
-            "train",
-            str(tmp_path / "r.yaml"),
-            "--output",
-            str(tmp_path / "two"),
-        ],
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    one, two = (load_file(tmp_path / run / "model" / "model.safetensors") for run in ("one", "two"))
-    beside = [tmp_path / run / "companions.safetensors" for run in ("one", "two")]
-    if beside[0].is_file():
-        one, two = {**one, **load_file(beside[0])}, {**two, **load_file(beside[1])}
-    for name, tensor in one.items():
-        assert torch.allclose(tensor, two[name], atol=2e-6), name
-    lines = [(tmp_path / run / "metrics.jsonl").read_text().splitlines() for run in ("one", "two")]
-    for mine, theirs in zip(*lines, strict=True):
-        left, right = json.loads(mine), json.loads(theirs)
-        assert left.keys() == right.keys()
-        for key in left.keys() - CLOCKED:
-            assert left[key] == pytest.approx(right[key], abs=1e-5), key
+def test_two_processes_equal_one(make_recipe, tmp_path: Path) -> None:
+    jobs: list[Job] = []
+    for name, (scale, how) in HOW.items():
+        recipe = make_recipe(
+            **how,
+            model={
+                "scratch": {"architecture": "llama", "layers": 2},
+                "thought": {"scale": scale},
+            },  # no dropout
+            curriculum={"each": {"steps": 3}},
+            training={"optimizer": "sgd", "learning_rate": 0.1, "log_every": 1},
+            engine={"micro_batch_size": 2},
+        )
+        train(recipe, tmp_path / f"{name}-one", progress=Silent())
+        jobs.append((recipe, tmp_path / f"{name}-two", {}))
+    run_on(2, jobs, tmp_path / "jobs")
+    for name in HOW:
+        assert_same_run(tmp_path / f"{name}-one", tmp_path / f"{name}-two", name)
+
+
+def assert_same_run(one: Path, two: Path, name: str) -> None:
+    left, right = map(tensors, (one, two))
+    assert left.keys() == right.keys(), name
+    for key, tensor in left.items():
+        assert torch.allclose(tensor, right[key], atol=2e-6), (name, key)
+    for mine, theirs in zip(rows(one), rows(two), strict=True):
+        assert mine.keys() == theirs.keys(), name
+        for key in mine.keys() - CLOCKED:
+            assert mine[key] == pytest.approx(theirs[key], abs=1e-5), (name, key)
+
+
+def tensors(run: Path) -> dict[str, torch.Tensor]:
+    """The weights and companions of a run."""
+    beside = run / "companions.safetensors"
+    return load_file(run / "model" / "model.safetensors") | (load_file(beside) if beside.is_file() else {})
+
+
+def rows(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]

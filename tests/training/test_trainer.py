@@ -27,6 +27,7 @@ from latentthought.training.dataset import StageCollator
 from latentthought.training.folder import claimed
 from latentthought.training.monitor import CLOCKED, MetricsFile, RunningMeans, means_of
 from latentthought.training.progress import Silent
+from latentthought.training.recorder import Recorder
 from latentthought.training.run import prepare, train
 from latentthought.training.trainer import LatentThoughtTrainer
 
@@ -157,6 +158,35 @@ def test_metrics_have_their_keys_and_the_last_line_the_last_loss(make_recipe, tm
     assert rows[-1]["loss"] == pytest.approx(
         rows[-1]["loss_ce"] + 0.3 * rows[-1]["loss_hidden"] + rows[-1]["loss_text"], rel=1e-5
     )
+
+
+def test_seconds_go_on_from_a_checkpoint_and_count_what_was_done_twice(
+    make_recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("latentthought.training.monitor.time.perf_counter", lambda: now[0])
+    recipe = make_recipe(training={"log_every": 4})
+
+    def recorder() -> Recorder:
+        device = torch.device("cpu")
+        return Recorder(prepare(recipe).plan, recipe.training, tmp_path, device, 1, lambda sums: sums)
+
+    first = recorder()
+    now[0] = 10.0  # stopped before its first line
+    state = first.state()
+    second = recorder()
+    second.restore(state, owner=True)
+    now[0] = 15.0
+    row = second.row(4, 0.1, None)
+    assert row["seconds"] == 15.0
+    second.file.write(row)
+    now[0] = 40.0
+    second.file.write({**second.row(8, 0.2, None), "loss": 1.0})
+    third = recorder()  # after a way back to the checkpoint
+    third.restore(state, owner=True)
+    third.file.truncate(0)
+    now[0] = 42.0
+    assert third.row(4, 0.1, None)["seconds"] == 42.0
 
 
 def test_the_final_model_loads_and_knows_how_it_was_trained(make_recipe, tmp_path: Path) -> None:

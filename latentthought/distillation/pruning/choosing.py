@@ -27,6 +27,10 @@ def kept_blocks(depth: DepthPruning, blocks: int, influence: Tensor | None) -> t
 
 def _least(depth: DepthPruning, blocks: int, influence: Tensor | None) -> list[int]:
     count = depth.remove if isinstance(depth.remove, int) else int(depth.remove * blocks + 0.5)  # type: ignore[operator]
+    if count == 0:
+        raise ConfigError(
+            f"depth.remove: {depth.remove} of {blocks} blocks rounds to none; {0.5 / blocks:.2g} or more, or a number, takes one"
+        )
     free = range(1 + depth.protect_first, blocks + 1 - depth.protect_last)
     if count > len(free) or count >= blocks:
         most = min(len(free), blocks - 1)

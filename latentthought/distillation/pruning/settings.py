@@ -24,8 +24,8 @@ class DepthPruning(Config):
     protect_first, protect_last: so many blocks of either end stay, whatever their influence.
     """
 
-    drop: Blocks | None = None
-    keep: Blocks | None = None
+    drop: Blocks | None = Field(None, min_length=1)
+    keep: Blocks | None = Field(None, min_length=1)
     remove: Size | Share | None = None
     by: Literal["influence", "last"] = "influence"
     protect_first: Annotated[int, Field(ge=0)] = 0

@@ -74,8 +74,10 @@ def _config_of(model: PreTrainedModel, kept: Kept) -> PreTrainedConfig:
         changes["num_attention_heads"] = groups * a_group
         if getattr(text, "num_key_value_heads", None) is not None:
             changes["num_key_value_heads"] = groups
-    if kept.mlp is not None:
-        changes["n_inner" if hasattr(text, "n_inner") else "intermediate_size"] = len(kept.mlp[0])
+    if kept.mlp is not None or hasattr(text, "n_inner"):
+        # GPT-2's own None means four times a width that may be another one now
+        size = mlp_size(text) if kept.mlp is None else len(kept.mlp[0])
+        changes["n_inner" if hasattr(text, "n_inner") else "intermediate_size"] = size
     if hasattr(text, "head_dim") or text.model_type != "gpt2":
         changes["head_dim"] = head_size(text)
     for name, value in changes.items():

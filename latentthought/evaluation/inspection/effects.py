@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -33,11 +33,12 @@ _ORDER = ("removed", "noised", "swapped", "alike")
 
 @dataclass(frozen=True, slots=True)
 class _Changed:
-    """What one change did to one row. led: whether the answer is now the one that the donor's result leads to."""
+    """What one change did to one row. flipped: None for an unsettled row. led: whether the answer is now the one that the donor's
+    result leads to."""
 
     log_prob: float
     divergence: float
-    flipped: bool
+    flipped: bool | None
     led: bool | None
 
 
@@ -46,7 +47,8 @@ class EffectsOfChanges:
     """Measures every change on every row.
 
     inputs: (N, S, D), what each row feeds at its thoughts; donors: (N, 2, S), whose thoughts are swapped in, places in `rows`, -1
-    for none; steps: the step (0-based) that each thought stands for. draws, noise: of noised thoughts.
+    for none; steps: the step (0-based) that each thought stands for. draws, noise: of noised thoughts. unsettled: filled while
+    measuring, places of rows whose answer is not the likeliest even unchanged; no change can be said to have changed it.
     """
 
     asking: Asking
@@ -57,6 +59,7 @@ class EffectsOfChanges:
     draws: int
     noise: float
     seed: int
+    unsettled: set[int] = field(default_factory=set)
 
     def measure(self) -> list[ThoughtEffect]:
         """Effects by kind, reach and thought."""
@@ -95,6 +98,8 @@ class EffectsOfChanges:
         thinking = self.asking.think(batch)
         answers = Answers.of([row.answer for row in batch], model.device)
         plain = score(model, thinking, thinking.inputs, answers)
+        settled = plain.kept.tolist()
+        self.unsettled.update(place for place, known in zip(places, settled, strict=True) if not known)
         donors_B2S = self.donors[places]
         given_B2SD = self.inputs[donors_B2S.clamp_min(0), torch.arange(self.asking.thoughts)].to(model.device)
         seeds = [self.seed * 1_000_003 + row.number for row in batch]
@@ -110,7 +115,8 @@ class EffectsOfChanges:
                 for copy, change in enumerate(part):
                     if change.kind != "swapped" or donors_B2S[row, change.donor, change.thought] >= 0:
                         here = row * copies + copy
-                        yield change, place, _Changed(lost[here], drift[here], not kept[here], led.get(here))
+                        flipped = not kept[here] if settled[row] else None
+                        yield change, place, _Changed(lost[here], drift[here], flipped, led.get(here))
 
     def _led(
         self, places: Sequence[int], thinking: Thinking, fed: Tensor, changes: Sequence[Change]
@@ -154,13 +160,18 @@ def _effect(thought: int, kind: str, reach: str, by_row: dict[int, list[_Changed
     led: dict[Hashable, list[float]] = {
         row: [float(one.led) for one in draws if one.led is not None] for row, draws in by_row.items()
     }
+    flipped: dict[Hashable, list[float]] = {
+        row: known
+        for row, draws in by_row.items()
+        if (known := [float(one.flipped) for one in draws if one.flipped is not None])
+    }
     return ThoughtEffect(
         thought=thought,
         kind=kind,
         reach=reach,
         log_prob=_mean([[one.log_prob for one in draws] for draws in by_row.values()]),
         divergence=_mean([[one.divergence for one in draws] for draws in by_row.values()]),
-        flipped=estimate({row: [float(one.flipped) for one in draws] for row, draws in by_row.items()}),
+        flipped=estimate(flipped),
         led=estimate(led) if any(led.values()) else None,
     )
 

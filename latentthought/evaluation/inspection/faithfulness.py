@@ -21,7 +21,14 @@ from latentthought.evaluation.inspection.probing import probe
 from latentthought.evaluation.inspection.prompt import Asked, Inspector, check_thinks
 from latentthought.evaluation.inspection.results import Faithfulness, Inspection
 from latentthought.evaluation.inspection.rows import AnsweredRow, Asking, find_donors, thoughts_per_step
-from latentthought.evaluation.models import context_of, evaluating, name_of, positions_taken, tokenizer_of
+from latentthought.evaluation.models import (
+    context_of,
+    evaluating,
+    name_of,
+    plain_greedy,
+    positions_taken,
+    tokenizer_of,
+)
 from latentthought.evaluation.provenance import git_state, versions, weights_fingerprint
 from latentthought.evaluation.statistics import estimate
 from latentthought.evaluation.tasks import TaskConfig, load_data, load_task
@@ -60,7 +67,7 @@ def faithfulness(
     check_thinks(model, count)
     examples = load_data(task, data, limit, seed=seed, smoke=smoke)
     asking = Asking(model, tokenizer or tokenizer_of(model), task, count, batch_size, progress)
-    with evaluating(model):
+    with evaluating(model), plain_greedy(model):
         rows = asking.answered(examples, task.few_shot.draw(task.data, seed=seed, smoke=smoke))
         if len(rows) < 2:
             raise ConfigError(
@@ -70,7 +77,8 @@ def faithfulness(
         steps = [None if each is None else thought // each for thought in range(count)]
         states, inputs = asking.thought_about(rows)
         donors = find_donors(rows, steps)
-        effects = EffectsOfChanges(asking, rows, inputs, donors, steps, draws, noise, seed).measure()
+        measuring = EffectsOfChanges(asking, rows, inputs, donors, steps, draws, noise, seed)
+        effects = measuring.measure()
         probes, remark = probe(states.float(), [row.results for row in rows], seed)
         shown = _looked_into(asking, rows[: _SHOWN + 1], draws, noise, seed)
     result = Faithfulness(
@@ -86,7 +94,7 @@ def faithfulness(
         noise=noise,
         effects=tuple(effects),
         probes=tuple(probes),
-        remarks=tuple(_remarks(remark, each)),
+        remarks=tuple(_remarks(remark, each, len(measuring.unsettled), len(rows))),
         settings={
             "format": asking.format.dump(),
             "seed": seed,
@@ -100,11 +108,19 @@ def faithfulness(
     return result, shown
 
 
-def _remarks(of_probes: str, per_step: int | None) -> list[str]:
+def _remarks(of_probes: str, per_step: int | None, unsettled: int, rows: int) -> list[str]:
     unknown = (
         "a swapped thought is the next row's, whatever it stands for: these rows have no steps to compare"
     )
-    return [*([of_probes] if of_probes else []), *([unknown] if per_step is None else [])]
+    close = (
+        f"{unsettled} of {rows} answers are not what the model says when they are scored again, by the rounding of two likeliest "
+        "words: they are left out of the answers that change"
+    )
+    return [
+        *([of_probes] if of_probes else []),
+        *([unknown] if per_step is None else []),
+        *([close] if unsettled else []),
+    ]
 
 
 def _looked_into(

@@ -16,7 +16,7 @@ from transformers import DynamicCache
 
 from latentthought.errors import ConfigError, UnsupportedError
 from latentthought.evaluation.inspection.results import Effect, Inspection, Seen, ThoughtView, Words
-from latentthought.evaluation.models import context_of, decode, end_ids_of
+from latentthought.evaluation.models import context_of, decode, end_ids_of, plain_greedy
 from latentthought.model.inputs import left_padded
 from latentthought.model.interventions import (
     KINDS,
@@ -74,6 +74,10 @@ class Inspector:
 
     def look(self, asked: Asked, donor: Asked | None = None, room: int | None = None) -> Inspection:
         """Look into one prompt. donor: whose thoughts are swapped in; None: no swap. room: new tokens that the context leaves."""
+        with plain_greedy(self.model):
+            return self._look(asked, donor, room)
+
+    def _look(self, asked: Asked, donor: Asked | None, room: int | None) -> Inspection:
         limit = min(self.max_new_tokens, self.max_new_tokens if room is None else room)
         thinking = self._think(asked.prompt)
         ids = self._answers(thinking, thinking.inputs, limit)[0]
@@ -81,7 +85,7 @@ class Inspector:
         plain = score(self.model, thinking, thinking.inputs, answers)
         columns, labels = self._columns(thinking, asked.prompt)
         donors = None if donor is None else self._think(donor.prompt).inputs[:, None]
-        effects = self._effects(thinking, donors, answers, plain, limit)
+        effects = self._effects(thinking, donors, ids, plain, limit)
         seen = list(self._seen(columns, len(labels)))
         state, target = thinking.states[0].float(), self.model.scale.target
         cosines = torch.cosine_similarity(state[1:], state[:-1], dim=-1).tolist()
@@ -134,9 +138,10 @@ class Inspector:
             yield Seen(words, attention)
 
     def _effects(
-        self, thinking: Thinking, donors: Tensor | None, answers: Answers, plain: Scores, limit: int
+        self, thinking: Thinking, donors: Tensor | None, answer: Sequence[int], plain: Scores, limit: int
     ) -> list[list[Effect]]:
         """Effects by thought, in the order of kinds and reaches."""
+        answers = Answers.of([answer], self.model.device)
         found: dict[tuple[int, str, str], list[tuple[float, float, bool, str]]] = {}
         changes = [
             Change(thought, kind, reach, draw, self.noise)
@@ -152,11 +157,10 @@ class Inspector:
             written = self._answers(thinking, inputs, limit)
             drift = divergence(plain.first, scored.first).tolist()
             lost = (scored.log_probs - plain.log_probs).tolist()
-            kept = scored.kept.tolist()
             for place, change in enumerate(part):
                 key = (change.thought, change.kind, change.reach)
-                text = self._text(written[place])
-                found.setdefault(key, []).append((lost[place], drift[place], kept[place], text))
+                kept, text = written[place] == list(answer), self._text(written[place])
+                found.setdefault(key, []).append((lost[place], drift[place], kept, text))
         effects: list[list[Effect]] = [[] for _ in range(self.thoughts)]
         for change in changes:
             thought, kind, reach = key = (change.thought, change.kind, change.reach)

@@ -86,7 +86,7 @@ FIGURES: dict[str, Figure] = {
     ),
     "pareto": Figure(
         draw_pareto,
-        "accuracy against thoughts, tokens, milliseconds, steps; the front",
+        "accuracy against thoughts, tokens, milliseconds, steps and seconds of training; the front",
         "two runs with results",
     ),
     "thoughts": Figure(

@@ -15,7 +15,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from latentthought.errors import ConfigError
+from latentthought.errors import ConfigError, DataError
 from latentthought.evaluation.replicates import student
 from latentthought.evaluation.results import Results
 from latentthought.evaluation.statistics import Estimate
@@ -73,13 +73,18 @@ class Point:
     scores: Mapping[Task, Score] = field(default_factory=dict)
 
     def results(self, task: Task) -> list[tuple[Path, Results]]:
-        """The results of its runs on a task under a control."""
-        return [
-            (path, found)
-            for run in self.runs
-            for path, found in run.results.items()
-            if (found.task, found.control) == task
-        ]
+        """The results of its runs on a task under a control, one of each run. Raises `DataError` for a run with two: they are no
+        two trainings, and neither is more its score than the other."""
+        results = []
+        for run in self.runs:
+            own = [(path, one) for path, one in run.results.items() if (one.task, one.control) == task]
+            if len(own) > 1:
+                raise DataError(
+                    f"{run.name} has two results of {task[0]}, {own[0][0]} and {own[1][0]}: give the folder of one of them "
+                    "(--figure thoughts draws several numbers of thoughts)"
+                )
+            results += own
+        return results
 
     @property
     def label(self) -> str:

@@ -9,6 +9,7 @@ import pytest
 from scipy.stats import t as student_t
 
 from latentthought.errors import ConfigError, DamagedFileError, DataError, MissingFileError
+from latentthought.reporting.figures.catalog import FIGURES
 from latentthought.reporting.figures.given import distinct_names, read_given
 from latentthought.reporting.figures.points import check_together, flat_recipe, grouped
 from tests.reporting.made import loaded, metrics, recipe, results
@@ -157,3 +158,14 @@ def test_a_sweep_is_read_from_its_runs(tmp_path: Path) -> None:
 
 def test_no_runs_no_points() -> None:
     assert grouped([]) == []
+
+
+def test_two_results_of_one_run_are_no_two_seeds(tmp_path: Path) -> None:
+    metrics(tmp_path / "a")
+    for number, right in ((2, 18), (8, 6)):
+        results(tmp_path / "a" / "results" / str(number), range(right), settings={"thoughts": number})
+    results(tmp_path / "b", range(9))
+    for name in ("ablation", "pareto"):
+        with pytest.raises(DataError, match=r"a has two results of sums, .*give the folder of one of them"):
+            FIGURES[name].draw(read_given([tmp_path / "a", tmp_path / "b"]), tmp_path / "x")
+    assert FIGURES["thoughts"].draw(read_given([tmp_path / "a"]), tmp_path / "y")
