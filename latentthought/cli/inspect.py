@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from latentthought.cli.models import MODEL_HELP, add_model_options, load
 from latentthought.cli.parser import Parser, UsageError, amount, natural, positive
-from latentthought.cli.prompts import add_prompt_options, ask, read_requests
+from latentthought.cli.prompts import Request, add_prompt_options, ask, read_requests
 from latentthought.errors import MissingFileError
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def _prompts(args: argparse.Namespace) -> int:
         )
     if args.other is not None and not args.other.strip():
         raise UsageError("--other is empty: give another question")
-    others = [] if args.other is None else read_requests(args.other, None)
+    others = [] if args.other is None else [Request("--other", args.other)]
     loaded = load(args.model, args.device, args.dtype)
     inspector = _inspector(loaded, args)
     from latentthought.evaluation.inspection.prompt import Asked

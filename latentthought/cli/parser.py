@@ -119,11 +119,13 @@ def add_field_option(parser: argparse.ArgumentParser) -> None:
 
 def columns(texts: Sequence[str]) -> dict[str, str]:
     """Names and columns of --field."""
-    found = {}
+    found: dict[str, str] = {}
     for text in texts:
         name, separator, column = text.partition("=")
         if not (name and separator and column):
             raise UsageError(f"--field {text!r}: expected NAME=COLUMN, for example question=problem")
+        if name in found:
+            raise UsageError(f"--field {text}: {name} is given twice, {found[name]} before")
         found[name] = column
     return found
 

@@ -70,6 +70,10 @@ def run(args: argparse.Namespace) -> int:
             "say what to draw: give a RUN (a run folder, a folder of results, a sweep), or --list"
         )
     names = [name.strip() for text in args.figure for name in text.split(",") if name.strip()]
+    if args.figure and not names:
+        raise UsageError(
+            f"--figure is empty: name one of {', '.join(FIGURES)}, or leave it out for all that can be made"
+        )
     check_figures([name for name in names if name != ALL])
     wanted = None if not names or ALL in names else names
     models = bool(set(names) & {ALL, LAYERS}) or args.teacher is not None

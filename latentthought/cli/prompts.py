@@ -150,8 +150,9 @@ def _room(model: Any, prompt: Sequence[int], request: Request, thoughts: Any, mi
     room = context - len(prompt) - (count + 2 if count else 0)  # two delimiters
     if room < 1:
         after = f" and {count} thoughts" if count else ""
+        which = request.id if request.id.startswith("--") else f"prompt {request.id}"  # an option's own
         raise DataError(
-            f"prompt {request.id}: its {len(prompt)} tokens{after} leave no room for an answer in the model's context "
+            f"{which}: its {len(prompt)} tokens{after} leave no room for an answer in the model's context "
             f"of {context} tokens"
         )
     return room

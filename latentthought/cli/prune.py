@@ -12,7 +12,7 @@ from latentthought.cli.folders import require_empty, require_writable, written_w
 from latentthought.cli.models import MODEL_HELP, add_model_options, load
 from latentthought.cli.parser import Parser, UsageError, add_field_option, columns, positive
 from latentthought.cli.pruning_rules import DEPTH_FORM, WIDTH_FORM, depth_of, width_of
-from latentthought.errors import ConfigError, DataError, NotFoundError, unknown
+from latentthought.errors import ConfigError, DataError, MissingFileError, NotFoundError, nearest, unknown
 from latentthought.resources import list_recipes
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"unexpected argument {args.overrides[0]!r}: changes go with a RECIPE")
     if args.smoke:
         raise UsageError("--smoke goes with a RECIPE")
+    _refuse_misspelt(args.model)
     if args.output is None:
         raise UsageError("say where the smaller model goes: --output DIR")
     depth, width = depth_of(args.depth), width_of(args.width)
@@ -114,6 +115,13 @@ def _by_recipe(args: argparse.Namespace) -> int:
     _require_free(output)
     prune_by_recipe(recipe, output, args.smoke, args.device, args.dtype, args.batch_size, args.with_thoughts)
     return 0
+
+
+def _refuse_misspelt(name: str) -> None:
+    """A name that is no folder and nearly a recipe's is that recipe's, and no model of the hub."""
+    close = nearest(name, list_recipes(), 1)
+    if close and close[0].rpartition("/")[0] == name.rpartition("/")[0] and not Path(name).exists():
+        raise NotFoundError(f"no model or recipe {name!r}; did you mean {close[0]}?")
 
 
 def _require_free(output: Path) -> None:
@@ -207,12 +215,18 @@ def _texts(name: str, fields: dict[str, str], count: int) -> Iterator[str]:
         raise DataError(f"--data {name}: not a file of rows; allowed: {', '.join(SUFFIXES)}")
     if path.is_file():
         first = next((row for _, row in read_rows(path) if not isinstance(row, BadRow)), {})
-        kind = "text" if "text" in (fields or first) else "file"
-        source = SourceConfig(source=kind, path=name, fields=fields, limit=count)
+        kind = "text" if "text" in (fields or first) or nearest(next(iter(fields), ""), ["text"]) else "file"
+        given: dict[str, Any] = {"source": kind, "path": name}
     elif name in SOURCES:
-        source = SourceConfig(source=name, fields=fields, limit=count)
+        given = {"source": name}
+    elif path.suffix or "/" in name:
+        raise MissingFileError(f"--data {name}: no such file")
     else:
         raise NotFoundError(f"--data: {unknown('recipe or source', name, [*list_recipes(), *SOURCES])}")
+    # checked by parse: what --field names is the user's own
+    source = SourceConfig.parse(
+        {**given, "fields": fields, "limit": count}, "--field" if fields else "--data"
+    )
     as_text = FormatConfig(answer="{answer}")
     for row in load_examples(source):
         pieces = as_text.pieces(row)

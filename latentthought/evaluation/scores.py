@@ -14,11 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from latentthought.errors import DamagedFileError, DataError, MissingFileError
+from latentthought.errors import ConfigError, DamagedFileError, DataError, MissingFileError, unknown
+from latentthought.evaluation.decoding import CONTROLS
 from latentthought.evaluation.measures import correctness
 from latentthought.evaluation.results import find_results
-from latentthought.evaluation.samples import SAMPLES, read_samples
+from latentthought.evaluation.samples import RESULTS, SAMPLES, read_samples
 from latentthought.evaluation.statistics import Values
+from latentthought.model.locating import near_folders
 
 # length-normalised accuracy where a task has it, as leaderboards do
 _ACCURACIES = ("acc_norm", "acc", "exact_match")
@@ -46,9 +48,11 @@ def read_scores(run: str | Path, control: str = "none") -> Scores:
 
     Raises `MissingFileError` where there is nothing, `DataError` for several runs in one folder, `DamagedFileError`.
     """
+    if control not in CONTROLS:
+        raise ConfigError(unknown("control", control, CONTROLS))
     path = Path(run)
     if not path.exists():
-        raise MissingFileError(f"no such run: {run}")
+        raise MissingFileError(f"no such run: {run}{near_folders(path)}")
     scores = Scores()
     if path.is_dir() or _of_lm_eval(path) is None:
         _add_own(scores, path, control)
@@ -99,7 +103,13 @@ def _of_lm_eval(file: Path) -> Mapping[str, Any] | None:
     except ValueError as error:
         raise DamagedFileError(f"{file}: not JSON: {error}") from None
     found = read.get("results") if isinstance(read, dict) else None
-    return read if isinstance(found, dict) and all(isinstance(one, dict) for one in found.values()) else None
+    if isinstance(found, dict) and all(isinstance(one, dict) for one in found.values()):
+        return read
+    if file.name != RESULTS:  # which `evaluate` writes
+        raise DamagedFileError(
+            f"{file}: neither what evaluate writes ({RESULTS}) nor what lm-eval does (an object with `results`: task to metrics)"
+        )
+    return None
 
 
 def _add_metrics(scores: Scores, task: str, metrics: Mapping[str, Any], file: Path) -> None:
@@ -126,4 +136,6 @@ def _strictness(name: str) -> int:
 def _number(value: Any, task: str, name: str, file: Path) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         raise DamagedFileError(f"{file}: {task}: {name} is {value!r}, and no finite number")
+    if "perplexity" not in name and not 0 <= value <= 1:
+        raise DamagedFileError(f"{file}: {task}: {name} is {value!r}; an accuracy lies between 0 and 1")
     return float(value)

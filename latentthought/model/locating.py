@@ -40,7 +40,7 @@ def locate(argument: str) -> tuple[Path | str, Path | None]:
     if path.is_file():
         raise NotFoundError(f"{path} is a file; MODEL is {MODEL_HELP}")
     if argument.count("/") > 1 or argument.startswith((".", "/", "~")) or argument.endswith("/"):
-        raise MissingFileError(f"no such folder: {argument}{_near_folders(path)}")
+        raise MissingFileError(f"no such folder: {argument}{near_folders(path)}")
     return argument, None
 
 
@@ -60,7 +60,7 @@ def read_config(where: Path | str) -> Any:
             if not _is_json(where / "config.json"):
                 raise DamagedFileError(f"{where / 'config.json'}: not JSON: {first}") from error
             raise NotFoundError(f"{where}: cannot read its config.json: {first}") from error
-        near = _near_folders(Path(where))
+        near = near_folders(Path(where))
         if absent:
             raise HubUnreachableError(
                 f"model {where!r} is neither a folder here nor in the local hub cache, "
@@ -77,7 +77,8 @@ def _is_json(file: Path) -> bool:
     return True
 
 
-def _near_folders(path: Path) -> str:
+def near_folders(path: Path) -> str:
+    """The folders beside one that is not there whose names are like its own, as the end of a message; "" for none."""
     parent = path.parent
     if not parent.is_dir():
         return ""

@@ -52,7 +52,7 @@ WRONG = [
     (["generate", "somewhere", "--input", "nowhere.txt"], "no such file"),
     (["export", "some/where/else", "--output", "x"], "no such folder"),
     (["compare", "nowhere", "nowhere"], "no such run: nowhere"),
-    (["plot", "nowhere"], "no metrics.jsonl"),
+    (["plot", "nowhere"], "no such folder: nowhere (so no metrics.jsonl"),
     (["grade", "nowhere.jsonl"], "no such file"),
     (["recipes", "quickstrt"], "Did you mean quickstart"),
     (["tasks", "gsm"], "gsm8k"),

@@ -71,6 +71,8 @@ def test_mistakes(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     run = metrics(tmp_path / "run")
     for arguments, words in (
         ([], "say what to draw"),
+        ([str(run), "--figure", ""], "--figure is empty"),
+        ([str(tmp_path / "rum")], f"no such folder: {tmp_path / 'rum'}; did you mean {run}?"),
         ([str(run), "--figure", "los"], "Did you mean loss or hidden_loss?"),
         ([str(run), "--figure", "gain"], "gain: no results.json"),
         ([str(run), "--figure", "layers"], "layers: no finished run folder"),

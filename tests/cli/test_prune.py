@@ -145,6 +145,8 @@ def test_columns_with_other_names(
         (tmp_path / f"{name}.jsonl").write_text(json.dumps(row) + "\n")
     half = (trained_run, "--width", "mlp=0.5", "--data", tmp_path / "content.jsonl")
     assert "--field question=COLUMN" in said(capsys, *half, "--output", tmp_path / "none", code=2)
+    wrong = said(capsys, *half, "--field", "txt=content", "--output", tmp_path / "none", code=2)
+    assert "unknown name 'txt'. Did you mean text?" in wrong
     said(capsys, *half, "--field", "text=content", "--output", tmp_path / "one")
     said(capsys, *half[:-1], tmp_path / "text.jsonl", "--output", tmp_path / "other")
     one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "other"))
@@ -160,6 +162,12 @@ def test_columns_with_other_names(
         (["--depth", "drop=1", "--data", "hops"], "--data: nothing is measured by these rules"),
         (["--depth", "drop=1", "--field", "text=a"], "--field: nothing is measured by these rules"),
         (["--depth", "1", "--field", "text=a"], "give it as --data FILE"),
+        (["--depth", "1", "--data", "hops", "--field", "text=a"], "--field: .*makes its own rows"),
+        (["--depth", "1", "--data", "x", "--field", "a=b", "--field", "a=c"], "a is given twice, b before"),
+        (["--depth", "1", "--data", "gone.jsonl"], "--data gone.jsonl: no such file"),
+        (["--depth", "0"], r"--depth: remove: expected a number of at least 1, or a share between 0 and 1"),
+        (["--depth", "1.0"], "expected a number of at least 1, or a share between 0 and 1"),
+        (["--width", "mlp=0.001,importance=magnitude"], "rounds down to none"),
         (["--depth", "1", "--data", "hops", "--field", "text"], "expected NAME=COLUMN"),
         (["--depth", "1", "--data", "hopps"], "did you mean hops|Did you mean hops"),
         (["--depth", "1", "model.base=x"], "changes go with a RECIPE"),
@@ -188,6 +196,7 @@ def test_by_a_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     folder = tmp_path / "student"
     shown = said(capsys, "universal/both", "--smoke", "--output", folder)
     assert "blocks      3 of 4 stay" in shown and "width       24 of 32" in shown
+    assert "did you mean universal/depth?" in said(capsys, "universal/dept", "--depth", "1", code=2)
     assert "model.pruning says what is pruned" in said(capsys, "quickstart", "--output", folder, code=2)
     assert "change it with model.pruning.depth=" in said(
         capsys, "universal/both", "--depth", "1", "--output", tmp_path / "b", code=2

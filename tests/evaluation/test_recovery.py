@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from latentthought.cli import main
-from latentthought.errors import DamagedFileError, DataError, MissingFileError
+from latentthought.errors import ConfigError, DamagedFileError, DataError, MissingFileError
 from latentthought.evaluation.recovery import recovery
 from latentthought.evaluation.scores import read_scores
 from latentthought.evaluation.statistics import paired_difference
@@ -137,6 +137,18 @@ def test_what_cannot_be_said(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     for folder in ("many", "own"):
         with pytest.raises(DataError, match="several runs lie below one folder"):
             read_scores(tmp_path / folder)
+    with pytest.raises(ConfigError, match=r"unknown control 'noisd'. Did you mean noised"):
+        read_scores(whole, "noisd")
+    with pytest.raises(MissingFileError, match=r"no such run: .*whol; did you mean .*whole"):
+        read_scores(tmp_path / "whol")
+    lm_eval(tmp_path / "percent", arc_easy={"acc,none": 57.0})
+    with pytest.raises(DamagedFileError, match=r"acc,none is 57.0; an accuracy lies between 0 and 1"):
+        read_scores(tmp_path / "percent")
+    (tmp_path / "other.json").write_text("{}")
+    with pytest.raises(
+        DamagedFileError, match=r"neither what evaluate writes \(results.json\) nor what lm-eval does"
+    ):
+        read_scores(tmp_path / "other.json")
     lm_eval(tmp_path / "nan", arc_easy={"acc,none": float("nan")})
     with pytest.raises(DamagedFileError, match="arc_easy: acc,none is nan"):
         read_scores(tmp_path / "nan")

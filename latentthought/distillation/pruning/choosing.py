@@ -93,7 +93,11 @@ def _check_bound(sizes: dict[str, int], config: Any) -> None:
 def _size(where: str, given: int | float, whole: int, multiple: int) -> int:
     if isinstance(given, float):
         step = multiple if whole % multiple == 0 else 1
-        return max(step, int(given * whole / step + 1e-9) * step)
+        if not (size := int(given * whole / step + 1e-9) * step):
+            raise ConfigError(
+                f"{where}: {given} of {whole} rounds down to none (multiple_of {step}); {step / whole:.2g} is the least"
+            )
+        return size
     if given > whole:
         raise ConfigError(
             f"{where}: {given}, and the model has {whole}; give a size up to that, or a share below 1"

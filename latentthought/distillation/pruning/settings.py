@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from latentthought.config import Config
 
 Blocks = tuple[Annotated[int, Field(ge=1)], ...]
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
 Size = Annotated[int, Field(ge=1)]
+
+
+def _checked(given: object) -> object:
+    """A count or a share, or one message instead of one for each of the two."""
+    if given is None or isinstance(given, str):  # what is no number is told by its type
+        return given
+    count = isinstance(given, int) and not isinstance(given, bool) and given >= 1
+    if count or (isinstance(given, float) and 0 < given < 1):
+        return given
+    raise ValueError("expected a number of at least 1, or a share between 0 and 1")
 
 
 class DepthPruning(Config):
@@ -30,6 +40,11 @@ class DepthPruning(Config):
     by: Literal["influence", "last"] = "influence"
     protect_first: Annotated[int, Field(ge=0)] = 0
     protect_last: Annotated[int, Field(ge=0)] = 0
+
+    @field_validator("remove", mode="before")
+    @classmethod
+    def _amount(cls, given: object) -> object:
+        return _checked(given)
 
     @model_validator(mode="after")
     def _says_one_thing(self) -> DepthPruning:
@@ -64,6 +79,11 @@ class WidthPruning(Config):
     hidden: Size | Share | None = None
     importance: Literal["activation", "magnitude"] = "activation"
     multiple_of: Size = 8
+
+    @field_validator("mlp", "heads", "hidden", mode="before")
+    @classmethod
+    def _amount(cls, given: object) -> object:
+        return _checked(given)
 
     @model_validator(mode="after")
     def _takes_something(self) -> WidthPruning:

@@ -18,6 +18,7 @@ from latentthought.config import read_yaml
 from latentthought.errors import DataError, MissingFileError, UserError
 from latentthought.evaluation.results import Results
 from latentthought.evaluation.samples import RESULTS
+from latentthought.model.locating import near_folders
 from latentthought.reporting.figures.points import Point, grouped
 from latentthought.reporting.metrics import FILE_NAME, RunMetrics, read_metrics
 
@@ -109,7 +110,7 @@ def _look(path: Path) -> dict[Path, _Found]:
         return _below(path)
     if not path.exists():
         raise MissingFileError(
-            f"no {FILE_NAME} in {path}; no such folder: give a run folder, a folder of results, or a sweep's"
+            f"no such folder: {path}{near_folders(path)} (so no {FILE_NAME}; give a run folder, one of results, or a sweep's)"
         )
     if path.suffix == ".jsonl":
         if path.name.startswith("samples"):

@@ -47,7 +47,7 @@ def test_names_tell_runs_apart() -> None:
 
 
 def test_what_is_no_run(tmp_path: Path) -> None:
-    with pytest.raises(MissingFileError, match=r"no metrics\.jsonl in .*no such folder"):
+    with pytest.raises(MissingFileError, match="no such folder"):
         read_given([tmp_path / "absent"])
     with pytest.raises(MissingFileError, match="written no numbers yet"):
         read_given([recipe(tmp_path / "begun")])
