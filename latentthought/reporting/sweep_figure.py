@@ -59,7 +59,7 @@ def draw(marks: Sequence[Mark], *, key: str, groups: str, quantity: str, bars: s
         (_lines if _is_scale(marks) else _bars)(axis, shown, named, share)
         axis.set_title(panel, loc="left", fontsize=10)
         axis.set_xlabel(key)
-        axis.set_ylabel(("accuracy, %" if share > 1 else quantity) + (f" (bars: {bars})" if bars else ""))
+        axis.set_ylabel(("accuracy, %" if share > 1 else quantity) + (f"\n(bars: {bars})" if bars else ""))
         quiet(axis)
     for axis in places[len(panels) :]:
         axis.set_visible(False)
@@ -154,7 +154,8 @@ def _bars(axis: Any, marks: Sequence[Mark], groups: Sequence[str], share: float)
             zorder=4,
         )
         _dots(axis, at, own, share, "#FFFFFF")
-    axis.set_xticks(range(len(labels)), labels, rotation=20 if max(map(len, labels)) > 12 else 0)
+    slanted = {"rotation": 25, "ha": "right", "rotation_mode": "anchor"} if max(map(len, labels)) > 12 else {}
+    axis.set_xticks(range(len(labels)), labels, **slanted)
     if share > 1:
         axis.set_ylim(0, min(105.0, axis.get_ylim()[1]))
 

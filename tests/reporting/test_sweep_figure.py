@@ -45,7 +45,7 @@ def test_numbers_get_an_axis(drawn) -> None:
     assert list(line.get_xdata()) == [4, 8, 16], "in order, wherever they stood"
     assert list(line.get_ydata()) == pytest.approx([50, 60, 80])
     assert axis.get_xscale() == "linear"
-    assert axis.get_ylabel() == "accuracy, % (bars: 95 % over seeds)"
+    assert axis.get_ylabel() == "accuracy, %\n(bars: 95 % over seeds)"
     assert [row["r"] for row in rows] == ["16", "4", "8"]
     assert [float(row["low"]) for row in rows] == pytest.approx([0.7, 0.4, 0.5])
     whiskers = axis.containers[0].lines[2][0].get_segments()
