@@ -181,11 +181,18 @@ def check_matrix(
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_under_other_engines(tiny: Callable[..., Recipe], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "strategies",
+    [("ddp", "zero3", "fsdp2"), pytest.param(STRATEGIES, marks=pytest.mark.full)],
+    ids=["three", "all"],
+)
+def test_a_run_goes_on_under_other_engines(
+    tiny: Callable[..., Recipe], tmp_path: Path, strategies: tuple[str, ...]
+) -> None:
     """Stopped at step 5 on two processes, finished on one by the next strategy, and the other way round: as if never stopped."""
     train(tiny(TAUGHT), tmp_path / "whole", progress=Silent())
-    names = {name: tiny(TAUGHT, {"engine": {"strategy": name}}) for name in STRATEGIES}
-    after = dict(zip(STRATEGIES, (*STRATEGIES[1:], STRATEGIES[0]), strict=True))
+    names = {name: tiny(TAUGHT, {"engine": {"strategy": name}}) for name in strategies}
+    after = dict(zip(strategies, (*strategies[1:], strategies[0]), strict=True))
     before = {name: first for first, name in after.items()}
 
     def jobs(first: int, goes_on: dict[str, str] | None = None, **options: Any) -> list[Job]:
