@@ -134,7 +134,7 @@ def common_name(names: Sequence[str]) -> str:
         return names[0]
     letters = zip(*names, strict=False)
     common = "".join(group[0] for group in takewhile(lambda group: len(set(group)) == 1, letters))
-    return re.sub(r"([-_. /]*(seed|s)?[-_. =]*\d*)$", "", common) or names[0]
+    return re.sub(r"([-_., /]*(seed|s)?[-_. =]*\d*)$", "", common) or names[0]
 
 
 def flat_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from scipy.stats import t as student_t
 from latentthought.errors import ConfigError, DamagedFileError, DataError, MissingFileError
 from latentthought.reporting.figures.catalog import FIGURES
 from latentthought.reporting.figures.given import distinct_names, read_given
-from latentthought.reporting.figures.points import check_together, flat_recipe, grouped
+from latentthought.reporting.figures.points import check_together, common_name, flat_recipe, grouped
 from tests.reporting.made import loaded, metrics, recipe, results
 
 
@@ -158,6 +158,11 @@ def test_a_sweep_is_read_from_its_runs(tmp_path: Path) -> None:
 
 def test_no_runs_no_points() -> None:
     assert grouped([]) == []
+
+
+def test_points_of_a_sweep_are_called_by_their_setting() -> None:
+    assert common_name([f"r=4,seed={seed}" for seed in (1, 2)]) == "r=4"
+    assert common_name(["runs/a-1", "runs/a-2"]) == "runs/a"
 
 
 def test_two_results_of_one_run_are_no_two_seeds(tmp_path: Path) -> None:
