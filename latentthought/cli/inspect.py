@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from latentthought.cli.folders import require_empty, require_writable, written_whole
 from latentthought.cli.models import MODEL_HELP, add_model_options, load
 from latentthought.cli.parser import Parser, UsageError, amount, natural, positive
 from latentthought.cli.prompts import Request, add_prompt_options, ask, read_requests
@@ -91,6 +92,7 @@ def _prompts(args: argparse.Namespace) -> int:
     from latentthought.reporting.inspector import MOST_PROMPTS, check_page, write_page
 
     check_page(Path(args.html))
+    require_writable(Path(args.html).parent, "--html")
     requests = read_requests(args.prompt, args.input)
     if len(requests) > MOST_PROMPTS:
         raise UsageError(
@@ -167,7 +169,6 @@ def _task(args: argparse.Namespace) -> int:
         )
     if args.data and not Path(args.data).exists():
         raise MissingFileError(f"--data {args.data}: no such file")
-    from latentthought.cli.folders import require_empty, require_writable, written_whole
     from latentthought.evaluation.tasks import load_data, load_task
     from latentthought.model.locating import locate
 

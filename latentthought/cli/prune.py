@@ -215,8 +215,8 @@ def _texts(name: str, fields: dict[str, str], count: int) -> Iterator[str]:
         raise DataError(f"--data {name}: not a file of rows; allowed: {', '.join(SUFFIXES)}")
     if path.is_file():
         first = next((row for _, row in read_rows(path) if not isinstance(row, BadRow)), {})
-        kind = "text" if "text" in (fields or first) or nearest(next(iter(fields), ""), ["text"]) else "file"
-        given: dict[str, Any] = {"source": kind, "path": name}
+        documents = any(nearest(field, ["text"]) for field in fields) if fields else "text" in first
+        given: dict[str, Any] = {"source": "text" if documents else "file", "path": name}
     elif name in SOURCES:
         given = {"source": name}
     elif path.suffix or "/" in name:

@@ -52,7 +52,7 @@ class Perplexity(Config):
 class RecoveryReport(Config):
     """rows: by task, then arm. means: arm -> mean recovery of the tasks that every arm has, where there are several.
     logits_only: the arms that compared distributions with the teacher and no states; None where no arm's objective is known.
-    nothing_to_recover: tasks on which the original has no answer right, which are left out."""
+    nothing_to_recover: tasks left out, since the original has none of the answers right that all runs of an arm gave."""
 
     rows: tuple[Recovery, ...]
     perplexities: tuple[Perplexity, ...] = ()
@@ -77,15 +77,17 @@ def recovery(
     read = {arm: [read_scores(run, control) for run in runs] for arm, runs in arms.items()}
     rows: list[Recovery] = []
     texts: list[Perplexity] = []
+    lost: set[str] = set()
     for arm, runs in read.items():
-        found = [*_by_answers(before, arm, runs), *_by_means(before, arm, runs)]
+        nothing: set[str] = set()
+        found = [*_by_answers(before, arm, runs, nothing), *_by_means(before, arm, runs, nothing)]
+        lost |= nothing
         apart = _perplexities(before, arm, runs)
         if not found and not apart:
+            if nothing:
+                names = ", ".join(sorted(nothing))
+                raise DataError(f"{names}: the original has no answer right, so there is nothing to recover")
             had = ", ".join(before.tasks)
-            if lost := _without_answers(before):
-                raise DataError(
-                    f"{', '.join(lost)}: the original has no answer right, so there is nothing to recover"
-                )
             raise DataError(
                 f"{arm}: none of the tasks of the original, which has {had}, was run on all of its runs"
             )
@@ -100,14 +102,8 @@ def recovery(
         perplexities=tuple(texts),
         means=_means(rows, read),
         logits_only=logits,
-        nothing_to_recover=tuple(_without_answers(before)),
+        nothing_to_recover=tuple(sorted(lost)),
     )
-
-
-def _without_answers(before: Scores) -> list[str]:
-    """Tasks of which the original has no answer right."""
-    of_answers = [task for task, answers in before.answers.items() if not any(map(sum, answers.values()))]
-    return sorted([*of_answers, *(task for task, (value, _) in before.means.items() if value <= 0)])
 
 
 def _perplexities(before: Scores, arm: str, runs: Sequence[Scores]) -> list[Perplexity]:
@@ -120,7 +116,8 @@ def _perplexities(before: Scores, arm: str, runs: Sequence[Scores]) -> list[Perp
     ]
 
 
-def _by_answers(before: Scores, arm: str, runs: Sequence[Scores]) -> list[Recovery]:
+def _by_answers(before: Scores, arm: str, runs: Sequence[Scores], nothing: set[str]) -> list[Recovery]:
+    """nothing: gets the tasks of which the original has no answer right."""
     rows = []
     for task, answers in before.answers.items():
         if not all(task in run.answers for run in runs):
@@ -129,15 +126,19 @@ def _by_answers(before: Scores, arm: str, runs: Sequence[Scores]) -> list[Recove
         shared = [q for q in answers if all(q in run.answers[task] for run in runs)]
         whole = sum(sum(answers[q]) / len(answers[q]) for q in shared) / len(shared)
         if whole <= 0:
+            nothing.add(task)
             continue
         rows.append(_recovered(task, arm, whole, difference.value, difference.best, len(runs), len(shared)))
     return rows
 
 
-def _by_means(before: Scores, arm: str, runs: Sequence[Scores]) -> list[Recovery]:
+def _by_means(before: Scores, arm: str, runs: Sequence[Scores], nothing: set[str]) -> list[Recovery]:
     rows = []
     for task, (whole, error) in before.means.items():
-        if whole <= 0 or not all(task in run.means for run in runs):
+        if not all(task in run.means for run in runs):
+            continue
+        if whole <= 0:
+            nothing.add(task)
             continue
         values = [run.means[task] for run in runs]
         means = [value for value, _ in values]

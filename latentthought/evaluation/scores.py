@@ -54,7 +54,7 @@ def read_scores(run: str | Path, control: str = "none") -> Scores:
     if not path.exists():
         raise MissingFileError(f"no such run: {run}{near_folders(path)}")
     scores = Scores()
-    if path.is_dir() or _of_lm_eval(path) is None:
+    if path.is_dir() or _is_own(path):
         _add_own(scores, path, control)
     _add_lm_eval(scores, [path] if path.is_file() else sorted(path.glob("**/results_*.json")))
     if not scores.tasks:
@@ -96,6 +96,18 @@ def _once(places: dict[str, Path], task: str, place: Path) -> None:
         )
 
 
+def _is_own(file: Path) -> bool:
+    """Whether `evaluate` wrote a file, under whatever name it lies, and not lm-eval. Raises `DamagedFileError` for neither."""
+    if _of_lm_eval(file) is not None:
+        return False
+    read = json.loads(file.read_bytes())
+    if not (isinstance(read, dict) and {"task", "accuracy"} <= read.keys()):
+        raise DamagedFileError(
+            f"{file}: neither what evaluate writes ({RESULTS}) nor what lm-eval does (an object with `results`: task to metrics)"
+        )
+    return True
+
+
 def _of_lm_eval(file: Path) -> Mapping[str, Any] | None:
     """What lm-eval wrote into a file; None for a file of another kind."""
     try:
@@ -103,13 +115,7 @@ def _of_lm_eval(file: Path) -> Mapping[str, Any] | None:
     except ValueError as error:
         raise DamagedFileError(f"{file}: not JSON: {error}") from None
     found = read.get("results") if isinstance(read, dict) else None
-    if isinstance(found, dict) and all(isinstance(one, dict) for one in found.values()):
-        return read
-    if file.name != RESULTS:  # which `evaluate` writes
-        raise DamagedFileError(
-            f"{file}: neither what evaluate writes ({RESULTS}) nor what lm-eval does (an object with `results`: task to metrics)"
-        )
-    return None
+    return read if isinstance(found, dict) and all(isinstance(one, dict) for one in found.values()) else None
 
 
 def _add_metrics(scores: Scores, task: str, metrics: Mapping[str, Any], file: Path) -> None:

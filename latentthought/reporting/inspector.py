@@ -50,14 +50,6 @@ def check_page(path: Path) -> None:
         )
     if not path.parent.is_dir():
         raise ConfigError(f"--html {path}: there is no folder {path.parent}")
-    try:
-        trial = path.with_name(path.name + ".tmp")
-        trial.touch()
-        trial.unlink()
-    except OSError as error:
-        raise ConfigError(
-            f"--html {path}: nothing can be written there ({error.strerror or error})"
-        ) from None
 
 
 def write_page(path: Path, model: str, inspections: Sequence[Inspection]) -> Path:

@@ -243,15 +243,11 @@ def _name(axes: Sequence[Axis], setting: Setting, seed: int, short: Mapping[str,
     return ",".join([*parts, f"{SEED}={seed}"])
 
 
-# a negative number
-_SIGNED = re.compile(r"-\.?\d")
-
-
 def _in_a_name(text: str) -> str:
     """A value as a part of a folder's name."""
-    plain = re.sub(r"[^A-Za-z0-9.+_-]+", "-", text).rstrip("-.").lstrip(".")
+    plain = re.sub(r"[^A-Za-z0-9.+_-]+", "-", text).rstrip("-.")
     # the sign of a number stays, the dash of a bracket goes
-    return (plain if _SIGNED.match(text) else plain.lstrip("-."))[:_LONGEST_VALUE] or "empty"
+    return (plain if re.match(r"-\.?\d", text) else plain.lstrip("-"))[:_LONGEST_VALUE] or "empty"
 
 
 def _free_name(name: str, known: Identity, taken: Iterable[str]) -> str:

@@ -76,7 +76,7 @@ def means_of(sums: Mapping[str, tuple[float, float]]) -> dict[str, float]:
 
 
 class Throughput:
-    """Tokens and seconds of wall time since the last reading; never part of a checkpoint."""
+    """Tokens and seconds of wall time since the last reading."""
 
     def __init__(self) -> None:
         self._tokens: Tensor | float = 0.0

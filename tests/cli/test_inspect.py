@@ -125,6 +125,8 @@ def test_a_task_without_steps_has_no_probes(
         ),
         ([QUESTION, "--html", "absent/x.html"], "--html absent/x.html: there is no folder absent"),
         ([QUESTION, "--html", "."], "this is a folder"),
+        ([QUESTION, "--html", "/proc/x.html"], "--html /proc: nothing can be written there"),
+        ([QUESTION, "--html", "x.html", "--other", 40 * QUESTION], "error: --other: its .* leave no room"),
         ([QUESTION, "--html", "x.html", "--thoughts", "2000"], "2000 thoughts leave no room"),
         ([QUESTION, "--html", "x.html", "--other", " "], "--other is empty"),
         ([QUESTION, "--html", "x.html", "--limit", "3"], "--limit is about the rows of a task"),

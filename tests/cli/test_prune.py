@@ -165,8 +165,11 @@ def test_columns_with_other_names(
         (["--depth", "1", "--data", "hops", "--field", "text=a"], "--field: .*makes its own rows"),
         (["--depth", "1", "--data", "x", "--field", "a=b", "--field", "a=c"], "a is given twice, b before"),
         (["--depth", "1", "--data", "gone.jsonl"], "--data gone.jsonl: no such file"),
-        (["--depth", "0"], r"--depth: remove: expected a number of at least 1, or a share between 0 and 1"),
-        (["--depth", "1.0"], "expected a number of at least 1, or a share between 0 and 1"),
+        (
+            ["--depth", "0"],
+            r"--depth: remove: expected a whole number of at least 1, or a share between 0 and 1",
+        ),
+        (["--depth", "1.0"], "expected a whole number of at least 1, or a share between 0 and 1"),
         (["--width", "mlp=0.001,importance=magnitude"], "rounds down to none"),
         (["--depth", "1", "--data", "hops", "--field", "text"], "expected NAME=COLUMN"),
         (["--depth", "1", "--data", "hopps"], "did you mean hops|Did you mean hops"),

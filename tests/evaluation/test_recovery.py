@@ -194,6 +194,25 @@ def test_a_task_without_a_right_answer_is_left_out_and_told(
     assert "left out, since the original has no answer right: hard" in capsys.readouterr().out
 
 
+def test_of_questions_that_the_original_never_got_right_nothing_is_recovered(tmp_path: Path) -> None:
+    """The run answered only the second half, of which the original has nothing right."""
+    whole = made(tmp_path / "whole", range(20))
+    half = [sample for sample in answered(range(30, 40), TOTAL) if int(sample.id.removeprefix("q")) >= 20]
+    saved(tmp_path / "half", half, result(half))
+    easy = {"acc,none": 0.5}
+    for folder in ("whole", "half"):
+        lm_eval(tmp_path / folder / "lm", easy=easy)
+    report = recovery(whole, {"a": [tmp_path / "half"]})
+    assert [row.task for row in report.rows] == ["easy"]
+    assert report.nothing_to_recover == ("sums",)
+
+
+def test_own_results_are_known_under_any_name(tmp_path: Path) -> None:
+    folder = made(tmp_path / "run", range(8)) / "results" / "sums" / "none"
+    (folder / "results.json").rename(folder / "put-away.json")
+    assert sum(map(sum, read_scores(folder / "put-away.json").answers["sums"].values())) == 8
+
+
 def test_a_score_under_another_filter_counts(tmp_path: Path) -> None:
     """lm-eval's gsm8k has no filter `none`; the stricter of the two that it has is taken."""
     gsm8k = {

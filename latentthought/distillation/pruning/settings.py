@@ -20,7 +20,7 @@ def _checked(given: object) -> object:
     count = isinstance(given, int) and not isinstance(given, bool) and given >= 1
     if count or (isinstance(given, float) and 0 < given < 1):
         return given
-    raise ValueError("expected a number of at least 1, or a share between 0 and 1")
+    raise ValueError("expected a whole number of at least 1, or a share between 0 and 1")
 
 
 class DepthPruning(Config):

@@ -138,7 +138,7 @@ class Inspector:
             yield Seen(words, attention)
 
     def _effects(
-        self, thinking: Thinking, donors: Tensor | None, answer: Sequence[int], plain: Scores, limit: int
+        self, thinking: Thinking, donors: Tensor | None, answer: list[int], plain: Scores, limit: int
     ) -> list[list[Effect]]:
         """Effects by thought, in the order of kinds and reaches."""
         answers = Answers.of([answer], self.model.device)
@@ -159,7 +159,7 @@ class Inspector:
             lost = (scored.log_probs - plain.log_probs).tolist()
             for place, change in enumerate(part):
                 key = (change.thought, change.kind, change.reach)
-                kept, text = written[place] == list(answer), self._text(written[place])
+                kept, text = written[place] == answer, self._text(written[place])
                 found.setdefault(key, []).append((lost[place], drift[place], kept, text))
         effects: list[list[Effect]] = [[] for _ in range(self.thoughts)]
         for change in changes:
