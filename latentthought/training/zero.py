@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
+import torch.nn.functional as F
+
 from latentthought.errors import require_extra
 from latentthought.model.spreading import meet
 
@@ -87,6 +89,7 @@ def zero_process(recipe: Recipe) -> Iterator[None]:
     process is as it was, and may train by another engine.
     """
     before = {name: os.environ.get(name) for name in (*_ALONE, *_ADDRESS, *_ACCELERATES)}
+    linear = F.linear
     # accelerate's launcher says `--cpu` by it, and accelerate then trains by DDP without a word
     os.environ.pop("ACCELERATE_USE_CPU", None)
     if recipe.engine.resolve_device() == "cpu":
@@ -103,6 +106,8 @@ def zero_process(recipe: Recipe) -> Iterator[None]:
     finally:
         # the group of one stays: DeepSpeed keeps it in many places, and a second run is to find it there
         _forget_engine(alone)
+        # stage 3 puts one of its own there for good: dearer for models that stand whole, and unknown to `ProductsInPlace`
+        F.linear = linear
         for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)

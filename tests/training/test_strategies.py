@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import load_file
 
@@ -99,12 +100,14 @@ def test_strategies_train_what_one_process_trains(
 
 
 def test_a_process_may_train_by_one_engine_after_another(tiny: Callable[..., Recipe], tmp_path: Path) -> None:
-    """transformers and accelerate keep an engine for the whole process; we do not."""
+    """transformers and accelerate keep an engine for the whole process, DeepSpeed a product of its own; we do not."""
+    linear = F.linear
     for number, strategy in enumerate(("ddp", "zero3", "fsdp2", "ddp", "zero2")):
         surroundings = {name: value for name, value in os.environ.items() if name != "DS_ACCELERATOR"}
         train(tiny({"engine": {"strategy": strategy}}), tmp_path / str(number), progress=Silent())
         after = {name: value for name, value in os.environ.items() if name != "DS_ACCELERATOR"}
         assert strategy == "ddp" or after == surroundings
+        assert F.linear is linear
         assert_same_run(tmp_path / str(number), tmp_path / "0")
         if strategy == "zero3":  # as an evaluation on several processes does when it leaves
             torch.distributed.destroy_process_group()
