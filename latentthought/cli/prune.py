@@ -89,7 +89,10 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"say what goes: --depth ({DEPTH_FORM}) or --width ({WIDTH_FORM})")
     output = Path(args.output)
     _require_free(output)
+    from latentthought.distillation.pruning.prune import require_fit
+
     loaded = load(args.model, args.device, args.dtype)
+    require_fit(loaded.model.base, depth, width)
     measured = _rows(args, loaded, depth, width)
     prune_into(output, loaded, depth, width, measured, with_thoughts=args.with_thoughts)
     return 0
@@ -141,6 +144,7 @@ def prune_by_recipe(
 ) -> None:
     """Make the folder that `model.base` of a recipe names; in a smoke run from the recipe's tiny model, or from `whole`."""
     from latentthought.cli.pruning_rows import recipe_rows
+    from latentthought.distillation.pruning.prune import require_fit
 
     pruning = recipe.model.pruning
     assert pruning is not None
@@ -148,6 +152,7 @@ def prune_by_recipe(
         loaded = _from_scratch(recipe)
     else:
         loaded = load(whole or pruning.model, device, dtype)
+    require_fit(loaded.model.base, pruning.depth, pruning.width)
     measured = None
     if _needs_data(pruning.depth, pruning.width):
         measured = recipe_rows(recipe, loaded, pruning.rows, batch_size, smoke)

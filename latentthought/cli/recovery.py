@@ -85,6 +85,7 @@ HEADINGS = ("task", "run", "original", "accuracy", "recovered (95 %)", "seeds", 
 def cells(row: Row) -> tuple[str, ...]:
     """A line of the table, under `HEADINGS`."""
     span = "" if row.low is None or row.high is None else f" ({row.low:.1f} to {row.high:.1f})"
+    shared = f"{row.questions:,}" if row.questions else ""
     return (
         row.task,
         row.arm,
@@ -92,7 +93,7 @@ def cells(row: Row) -> tuple[str, ...]:
         f"{100 * row.value:.1f} %",
         f"{row.percent:.1f} %{span}",
         str(row.seeds),
-        f"{row.questions:,}" if row.questions else "",
+        f"{shared} of {row.asked:,}" if row.questions < row.asked else shared,
     )
 
 

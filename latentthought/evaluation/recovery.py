@@ -27,7 +27,7 @@ _Z = 1.959964
 
 class Recovery(Config):
     """One arm on one task. value, original: accuracies, the former a mean over seeds. low, high: of `percent`, 95 %, None where
-    there is nothing to go by. questions: that all runs answered, 0 where only means are known."""
+    there is nothing to go by. questions: that all runs answered, of the `asked` of the original; 0 where only means are known."""
 
     task: str
     arm: str
@@ -38,6 +38,7 @@ class Recovery(Config):
     high: float | None = None
     seeds: int = 1
     questions: int = 0
+    asked: int = 0
 
 
 class Perplexity(Config):
@@ -128,7 +129,11 @@ def _by_answers(before: Scores, arm: str, runs: Sequence[Scores], nothing: set[s
         if whole <= 0:
             nothing.add(task)
             continue
-        rows.append(_recovered(task, arm, whole, difference.value, difference.best, len(runs), len(shared)))
+        rows.append(
+            _recovered(
+                task, arm, whole, difference.value, difference.best, len(runs), (len(shared), len(answers))
+            )
+        )
     return rows
 
 
@@ -150,7 +155,7 @@ def _by_means(before: Scores, arm: str, runs: Sequence[Scores], nothing: set[str
             over_rows = 0.0  # a file without errors: what the seeds say is known all the same
         half = math.hypot(over_rows, over_seeds)
         span = None if math.isnan(half) else (difference - half, difference + half)
-        rows.append(_recovered(task, arm, whole, difference, span, len(runs), 0))
+        rows.append(_recovered(task, arm, whole, difference, span, len(runs)))
     return rows
 
 
@@ -161,7 +166,7 @@ def _recovered(
     difference: float,
     span: tuple[float, float] | None,
     seeds: int,
-    questions: int,
+    questions: tuple[int, int] = (0, 0),
 ) -> Recovery:
     low, high = (None, None) if span is None else (100 * (1 + end / whole) for end in span)
     return Recovery(
@@ -173,7 +178,8 @@ def _recovered(
         low=low if low is None else max(0.0, low),
         high=high,
         seeds=seeds,
-        questions=questions,
+        questions=questions[0],
+        asked=questions[1],
     )
 
 

@@ -182,6 +182,7 @@ def test_wrong_input_is_one_message_and_leaves_nothing(
 ) -> None:
     found = said(capsys, trained_run, *arguments, "--output", tmp_path / "cut", code=2)
     assert re.search(message, found), found
+    assert "measured    on" not in found
     assert list(tmp_path.iterdir()) == []
 
 

@@ -207,6 +207,18 @@ def test_of_questions_that_the_original_never_got_right_nothing_is_recovered(tmp
     assert report.nothing_to_recover == ("sums",)
 
 
+def test_questions_that_a_run_left_out_are_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = made(tmp_path / "whole", range(32))
+    fewer = [sample for sample in answered(range(20), TOTAL) if int(sample.id.removeprefix("q")) < 25]
+    saved(tmp_path / "fewer", fewer, result(fewer))
+    (row,) = recovery(whole, {"fewer": [tmp_path / "fewer"]}).rows
+    assert (row.questions, row.asked, row.percent) == (25, TOTAL, pytest.approx(80))
+    assert main(["recovery", str(whole), str(tmp_path / "fewer")]) == 0
+    assert "25 of 40" in capsys.readouterr().out
+
+
 def test_own_results_are_known_under_any_name(tmp_path: Path) -> None:
     folder = made(tmp_path / "run", range(8)) / "results" / "sums" / "none"
     (folder / "results.json").rename(folder / "put-away.json")

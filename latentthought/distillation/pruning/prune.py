@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import torch
 from transformers import PreTrainedModel
 
 from latentthought.distillation.pruning.choosing import best, best_groups, kept_blocks, kept_sizes
@@ -19,6 +20,7 @@ from latentthought.distillation.pruning.roles import key_heads
 from latentthought.distillation.pruning.settings import DepthPruning, WidthPruning
 from latentthought.distillation.pruning.slicing import Kept, all_blocks, cut
 from latentthought.errors import ConfigError
+from latentthought.model.capture import block_count
 from latentthought.model.modeling import LatentThoughtForCausalLM
 
 
@@ -50,7 +52,7 @@ def prune(
         raise ConfigError("prune: give depth, width or both; with neither nothing would go")
     base = model.to_base() if isinstance(model, LatentThoughtForCausalLM) else model
     config = base.config.get_text_config()
-    sizes = {} if width is None else kept_sizes(width, config)
+    sizes = require_fit(base, depth, width)
     rows = _at_hand(depth, width, batches)
     training = base.training
     base.eval()
@@ -61,6 +63,16 @@ def prune(
     smaller = cut(base, kept)
     record(smaller.config.get_text_config(), config, kept, influence)
     return smaller
+
+
+def require_fit(
+    model: PreTrainedModel, depth: DepthPruning | None, width: WidthPruning | None
+) -> dict[str, int]:
+    """Refuse what does not fit a model before anything is measured; the sizes of `kept_sizes`. Raises `ConfigError`."""
+    if depth is not None:
+        blocks = block_count(model)
+        kept_blocks(depth, blocks, torch.zeros(blocks))  # how many can go is the same for any influence
+    return {} if width is None else kept_sizes(width, model.config.get_text_config())
 
 
 def _at_hand(
