@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import gc
 import importlib.metadata
 import os
 import sys
@@ -60,6 +61,14 @@ def _one_thread() -> None:
     torch = sys.modules.get("torch")
     if torch is not None and torch.get_num_threads() != 1:
         torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _modules_are_no_garbage() -> None:
+    """What the libraries have loaded stays for good; accelerate looks through it at the end of every training, for a third of a
+    second, as long as the training itself takes."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from latentthought.cli import main
 from latentthought.config import read_yaml, write_yaml
+from tests.warm import run_ranks
 
 ROOT = Path(__file__).parents[2]
 # a teacher with a tokenizer of its own, which joins digits and letters
@@ -188,18 +186,9 @@ def test_two_real_processes_write_the_bytes_of_one(
 ) -> None:
     alone, two = tmp_path / "alone", tmp_path / "two"
     said(capsys, "extract", recipe, "--smoke", "--output", str(alone))
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [sys.executable, *launcher, "-m", "latentthought", "teacher", "extract", recipe, "--smoke"]
-    done = subprocess.run(
-        [*command, "--output", str(two)],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("made        4 shards") == 1, "one process speaks"
+    command = ["teacher", "extract", recipe, "--smoke", "--output", str(two)]
+    said_by_both = run_ranks(2, "latentthought", command, tmp_path / "said")
+    assert said_by_both.count("made        4 shards") == 1, "one process speaks"
     assert bytes_of(two) == bytes_of(alone)
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -36,6 +34,7 @@ from latentthought.training.progress import Silent
 from latentthought.training.run import train
 from tests.distillation.taught import FORMAT, examples, tokenizer
 from tests.training.test_resume import assert_same_run, metrics_of, run_with_kills
+from tests.warm import run_ranks
 
 TEACHER = {"scratch": {"architecture": "llama", "layers": 3, "width": 24, "heads": 2, "max_positions": 64}}
 OWN = {"share": 1.0, "temperature": 0.7, "max_new_tokens": 6}
@@ -448,17 +447,8 @@ def test_two_processes_equal_one(make, tmp_path: Path) -> None:
     )
     train(recipe, tmp_path / "one", progress=Silent())
     write_yaml(tmp_path / "r.yaml", recipe.dump())
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    arguments = ["-m", "latentthought", "train", str(tmp_path / "r.yaml"), "--output", str(tmp_path / "two")]
-    done = subprocess.run(
-        [*command, *arguments],
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    command = ["train", str(tmp_path / "r.yaml"), "--output", str(tmp_path / "two")]
+    run_ranks(2, "latentthought", command, tmp_path / "said")
     one, two = (load_file(tmp_path / run / "model" / "model.safetensors") for run in ("one", "two"))
     for name, tensor in one.items():
         assert torch.allclose(tensor, two[name], atol=1e-6), name

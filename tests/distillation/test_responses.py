@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,6 +27,7 @@ from latentthought.grading import Verdict, grade
 from latentthought.recipe import load_recipe
 from latentthought.training.preparation import prepare
 from tests.evaluation.conftest import ScriptedThinker
+from tests.warm import run_ranks
 
 ROOT = Path(__file__).parents[2]
 SUM = Example("sum/1", "What is 2 + 3 + 4?", ("given",), "9", meta={"level": "1"})
@@ -292,25 +290,7 @@ def test_the_student_trains_on_what_the_teacher_got_right(
 @pytest.mark.slow
 def test_two_processes_make_the_rows_of_one(recipe: Path, tmp_path: Path) -> None:
     assert main(["teacher", "respond", str(recipe)]) == 0
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run(
-        [
-            *launch,
-            "-m",
-            "latentthought",
-            "teacher",
-            "respond",
-            str(recipe),
-            "--output",
-            str(tmp_path / "two"),
-        ],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
+    command = ["teacher", "respond", str(recipe), "--output", str(tmp_path / "two")]
+    run_ranks(2, "latentthought", command, tmp_path / "said")
     one = (tmp_path / "answers" / "responses.jsonl").read_bytes()
     assert (tmp_path / "two" / "responses.jsonl").read_bytes() == one

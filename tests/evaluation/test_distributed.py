@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
 import threading
@@ -20,6 +18,7 @@ from latentthought.errors import ConfigError, FolderInUseError
 from latentthought.evaluation import evaluate
 from latentthought.evaluation.samples import SampleFile, read_samples
 from latentthought.processes import Group, StoppedElsewhere
+from tests.warm import ranks, run_ranks
 
 ROOT = Path(__file__).parents[2]
 
@@ -257,21 +256,9 @@ def saved_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
-def command(model: Path, output: Path, processes: int, *more: str) -> list[str]:
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+def command(model: Path, output: Path, *more: str) -> list[str]:
     options = ["--task", "hops", "--limit", "120", "--batch-size", "4", "--samples", "2"]
-    return [
-        sys.executable,
-        *(launcher if processes > 1 else []),
-        *("-m", "latentthought", "evaluate", str(model), *options, "--output", str(output), *more),
-    ]
-
-
-def run(arguments: list[str]) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        arguments, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False, env=environment
-    )
+    return ["evaluate", str(model), *options, "--output", str(output), *more]
 
 
 @pytest.mark.slow
@@ -279,16 +266,16 @@ def test_two_processes_equal_one(saved_model: Path, tmp_path: Path) -> None:
     """The same samples in the same order, from a whole run, and from one that was killed in two and resumed in one."""
     one, two, killed = tmp_path / "one", tmp_path / "two", tmp_path / "killed"
     for output, processes in ((one, 1), (two, 2)):
-        done = run(command(saved_model, output, processes))
-        assert done.returncode == 0, done.stderr[-3000:]
-        assert done.stdout.count("results in") == 1, "one process speaks for all"
-    process = subprocess.Popen(command(saved_model, killed, 2), cwd=ROOT, stderr=subprocess.DEVNULL)
+        said = run_ranks(processes, "latentthought", command(saved_model, output), tmp_path / "said")
+        assert said.count("results in") == 1, "one process speaks for all"
+    programs = ranks(2, "latentthought", command(saved_model, killed), tmp_path / "said")
     folder = killed / "results/hops/none"
     while not (folder / "samples.rank-001.jsonl").is_file():
+        assert all(program.returncode is None for program in programs)
         time.sleep(0.01)
-    _kill_family(process)
-    done = run(command(saved_model, killed, 1, "--resume"))
-    assert done.returncode == 0, done.stderr[-3000:]
+    for program in programs:
+        program.kill()
+    run_ranks(1, "latentthought", command(saved_model, killed, "--resume"), tmp_path / "said")
     expected = one / "results/hops/none"
     for other in (two / "results/hops/none", folder):
         assert untimed(other) == untimed(expected)
@@ -298,20 +285,16 @@ def test_two_processes_equal_one(saved_model: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_one_message_from_two_processes(saved_model: Path, tmp_path: Path) -> None:
     begun = time.monotonic()
-    done = run(command(saved_model, tmp_path, 2, "max_new_tokenz=3"))
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "latentthought"]
+    done = subprocess.run(
+        [sys.executable, *launcher, *command(saved_model, tmp_path, "max_new_tokenz=3")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
     assert done.returncode != 0
     assert done.stderr.count("latentthought: error:") == 1
     assert "did you mean max_new_tokens?" in done.stderr
     assert time.monotonic() - begun < 60
-
-
-def _kill_family(process: subprocess.Popen[bytes]) -> None:
-    """SIGKILL to a launcher and its workers, which have sessions of their own."""
-    import psutil
-
-    family = [process.pid, *(child.pid for child in psutil.Process(process.pid).children(recursive=True))]
-    for pid in family:
-        os.kill(pid, signal.SIGKILL)
-    process.wait()
-    while any(psutil.pid_exists(pid) for pid in family):
-        time.sleep(0.01)

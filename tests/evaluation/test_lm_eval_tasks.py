@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +27,17 @@ from tests.evaluation.conftest import small_model
 pytest.importorskip("lm_eval", reason="needs lm-eval: pip install 'latentthought[eval]'")
 # what lm-eval and the libraries below it use is not in our hands
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _its_own_tasks_are_read_once() -> Iterator[None]:
+    """lm-eval reads its thousands of files anew for every task manager, which takes ten seconds."""
+    from lm_eval.tasks import _index
+
+    read = cache(_index.load_yaml)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_index, "load_yaml", lambda path, **options: deepcopy(read(path, **options)))
+        yield
 
 
 def test_our_tasks_are_the_same_in_both_forms() -> None:

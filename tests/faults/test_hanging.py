@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +21,7 @@ from latentthought.training.progress import Silent
 from latentthought.training.run import train
 from latentthought.training.watchdog import Post, Watch
 from tests.training.test_strategies import assert_same_run
+from tests.warm import Program, ranks
 
 TIMEOUT = 8.0  # a busy machine may well stand still for a few seconds
 
@@ -34,42 +31,17 @@ class Pair:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.members: list[subprocess.Popen[str]] = []
+        self.members: list[Program] = []
 
-    def start(self, recipe: Recipe, output: Path, *hang: str) -> list[subprocess.Popen[str]]:
+    def start(self, recipe: Recipe, output: Path, *hang: str) -> list[Program]:
         path = self.folder / "pair.yaml"
         write_yaml(path, recipe.dump())
-        with closing(socket.socket()) as listening:
-            listening.bind(("127.0.0.1", 0))
-            port = listening.getsockname()[1]
-        launched = {
-            "WORLD_SIZE": "2",
-            "LOCAL_WORLD_SIZE": "2",
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(port),
-        }
-        self.members = [
-            subprocess.Popen(
-                [sys.executable, "-m", "tests.faults.hanging", str(path), str(output), *hang],
-                cwd=Path(__file__).parents[2],
-                env={**os.environ, **launched, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
-            for rank in range(2)
-        ]
+        self.members = ranks(2, "tests.faults.hanging", [str(path), str(output), *hang], self.folder)
         return self.members
-
-    def finish(self) -> list[str]:
-        """What each of them said."""
-        return [member.communicate(timeout=200)[0] for member in self.members]
 
     def stop(self) -> None:
         for member in self.members:
-            if member.poll() is None:
-                member.kill()
-                member.communicate()
+            member.kill()
 
 
 @pytest.fixture
@@ -104,7 +76,7 @@ def test_who_hangs_is_named_and_all_end(
         pytest.importorskip("deepspeed")
     recipe, output = watched(strategy), tmp_path / "run"
     first, second = pair.start(recipe, output, "5", place)
-    said = pair.finish()
+    said = [member.said(200) for member in (first, second)]
     assert (first.returncode, second.returncode) == (1, 1)
     phase = {"beginning": "before the first pass", "optimizer": "optimizer"}[place]
     for text in said:
@@ -133,11 +105,11 @@ def test_who_is_suspended_is_named_by_the_others(
     metrics = tmp_path / "run" / "metrics.jsonl"
     until = time.monotonic() + 300
     while not metrics.exists() or metrics.read_text().count("\n") < 5:
-        assert first.poll() is None and time.monotonic() < until
+        assert first.returncode is None and time.monotonic() < until
         time.sleep(0.02)
     second.send_signal(signal.SIGSTOP)
     begun = time.monotonic()
-    said = first.communicate(timeout=100)[0]
+    said = first.said(100)
     assert TIMEOUT < time.monotonic() - begun < 4 * TIMEOUT
     assert first.returncode == 1
     assert f"pid {second.pid}) is not heard of any more; its last mark: step " in said, said
@@ -149,15 +121,13 @@ def test_who_does_not_let_go_of_the_interpreter_shows_where_it_stands(
     pair: Pair, watched: Callable[[str], Recipe], tmp_path: Path
 ) -> None:
     first, second = pair.start(watched("ddp"), tmp_path / "run", "5", "interpreter")
-    said = first.communicate(timeout=300)[0]
+    said = first.said(300)
     assert first.returncode == 1
     assert f"pid {second.pid}) is not heard of any more; its last mark: step " in said
     assert "process 0 waits for it: step 5, " in said
     time.sleep(2.0)
     second.kill()
-    assert re.search(
-        r"Timeout \(0:00:08.*\n(.*\n)+.*hanging.py\", line \d+ in on_step_begin", second.communicate()[0]
-    )
+    assert re.search(r"Timeout \(0:00:08.*\n(.*\n)+.*hanging.py\", line \d+ in on_step_begin", second.said(1))
 
 
 def watch_with(posts: list[Post], timeout: float = 10.0, rank: int = 0) -> Watch:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +16,7 @@ from latentthought.distillation.responses import ROWS
 from latentthought.evaluation import load_task
 from latentthought.recipe import load_recipe
 from latentthought.resources import find_recipe, list_recipes, list_tasks
+from tests.warm import run_ranks
 
 RECIPES, TASKS = list_recipes(), list_tasks()
 
@@ -108,16 +107,8 @@ def test_recipe_smoke_on_two_processes_of_zero3(
     assert main(["train", name, "--smoke", "--output", str(run)]) == 0
     alone = [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
     shutil.rmtree(run)
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "latentthought"]
-    done = subprocess.run(
-        [sys.executable, *launcher, "train", name, "engine=zero3", "--smoke", "--output", str(run)],
-        cwd=repository,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    command = ["train", name, "engine=zero3", "--smoke", "--output", str(run)]
+    run_ranks(2, "latentthought", command, tmp_path / "said")
     spread = [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
     # some of the models have dropout, whose masks differ from process to process
     assert spread[0] == pytest.approx(alone[0], abs=0.02) and len(spread) == len(alone)

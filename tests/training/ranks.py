@@ -1,6 +1,6 @@
-"""Several runs, one after the other, on several processes: `torchrun ... -m tests.training.ranks JOBS`.
+"""Several runs, one after the other, on several processes that each run `python -m tests.training.ranks JOBS`.
 
-Starting a process and importing everything takes longer than a tiny run, so the runs of a matrix share their processes. JOBS is a
+Making a group of processes takes longer than a tiny run, so the runs of a matrix share theirs. JOBS is a
 JSON list of [recipe file, output folder, {stop: step at which to ask the run to stop, chunk: bytes of logits held at once,
 full: whether the first process finds its disk full when it writes the optimizer's states, scored: whether a scorer generates,
 poison: id of a row that spoils its steps}].
@@ -12,7 +12,6 @@ import errno
 import json
 import os
 import signal
-import subprocess
 import sys
 import warnings
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from typing import Any
 
 from latentthought.config import write_yaml
 from latentthought.recipe import Recipe
+from tests.warm import run_ranks
 
 Job = tuple[Recipe, Path, dict[str, Any]]
 
@@ -34,17 +34,7 @@ def run_on(processes: int, jobs: Sequence[Job], folder: Path, timeout: int = 500
         write_yaml(path, recipe.dump())
         listed.append([str(path), str(output), options])
     (folder / "jobs.json").write_text(json.dumps(listed), encoding="utf-8")
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    done = subprocess.run(
-        [sys.executable, *launcher, "-m", "tests.training.ranks", str(folder / "jobs.json")],
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
-    assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
-    return done.stdout + done.stderr
+    return run_ranks(processes, "tests.training.ranks", [str(folder / "jobs.json")], folder, timeout)
 
 
 def main(path: str) -> None:

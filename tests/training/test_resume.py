@@ -6,8 +6,6 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -25,6 +23,7 @@ from latentthought.training import checkpoints
 from latentthought.training.monitor import CLOCKED
 from latentthought.training.progress import Silent
 from latentthought.training.run import train
+from tests.warm import Program
 
 
 class Killed(BaseException):
@@ -174,26 +173,17 @@ def test_kill_minus_nine(make_recipe, tmp_path: Path) -> None:
     recipe = make_recipe(curriculum={"each": {"steps": 20}}, training={"log_every": 1})
     train(recipe, tmp_path / "whole", progress=Silent())
     write_yaml(tmp_path / "r.yaml", recipe.dump())
-    program = (
-        "import sys; from latentthought.recipe import load_recipe; from latentthought.training.run import train;"
-        "train(load_recipe(sys.argv[1]), sys.argv[2])"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", program, str(tmp_path / "r.yaml"), str(tmp_path / "killed")],
-        cwd=Path(__file__).parents[2],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    command = ["train", str(tmp_path / "r.yaml"), "--output", str(tmp_path / "killed")]
+    program = Program("latentthought", command, tmp_path / "said.txt")
     metrics = tmp_path / "killed" / "metrics.jsonl"
     try:
         for _ in range(2400):
             if metrics.exists() and metrics.read_text(encoding="utf-8").count("\n") > 12:
                 break
-            assert process.poll() is None
+            assert program.returncode is None
             time.sleep(0.05)
     finally:
-        process.kill()
-        process.wait()
+        program.kill()
     assert not (tmp_path / "killed" / "model").exists(), "killed too late to prove anything"
     train(recipe, tmp_path / "killed", resume=True, progress=Silent())
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
