@@ -99,9 +99,12 @@ def _read(found: Mapping[Path, _Found]) -> Iterable[Run]:
 
 def _add(found: dict[Path, _Found], more: Mapping[Path, _Found]) -> None:
     for folder, parts in more.items():
-        known = found.setdefault(folder, _Found(None, []))
+        # a run may be given twice, by a link too
+        same = next((other for other in found if other.resolve() == folder.resolve()), folder)
+        known = found.setdefault(same, _Found(None, []))
         known.metrics = known.metrics or parts.metrics
-        known.results += [path for path in parts.results if path not in known.results]
+        there = {path.resolve() for path in known.results}
+        known.results += [path for path in parts.results if path.resolve() not in there]
 
 
 def _look(path: Path) -> dict[Path, _Found]:
@@ -165,7 +168,7 @@ def distinct_names(folders: Sequence[Path]) -> list[str]:
     parts = [folder.resolve().parts for folder in folders]
     lengths = [1] * len(parts)
     while True:
-        names = ["/".join(part[-length:]) for part, length in zip(parts, lengths, strict=True)]
+        names = [str(Path(*part[-length:])) for part, length in zip(parts, lengths, strict=True)]
         twice = [place for place, name in enumerate(names) if names.count(name) > 1]
         longer = [place for place in twice if lengths[place] < len(parts[place])]
         if not longer:

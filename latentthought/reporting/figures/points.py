@@ -129,12 +129,17 @@ def _made_under(run: Run) -> str:
 
 
 def common_name(names: Sequence[str]) -> str:
-    """What runs are called together: what their names begin with, without a seed or number cut short at its end."""
+    """What runs are called together: what their names begin with, without a seed or number cut short at its end; else the folders
+    that they end with (`ce` for `depth/ce` and `width/ce`)."""
     if len(names) == 1:
         return names[0]
     letters = zip(*names, strict=False)
     common = "".join(group[0] for group in takewhile(lambda group: len(set(group)) == 1, letters))
-    return re.sub(r"([-_., /]*(seed|s)?[-_. =]*\d*)$", "", common) or names[0]
+    if begin := re.sub(r"([-_., /]*(seed|s)?[-_. =]*\d*)$", "", common):
+        return begin
+    ends = zip(*(reversed(Path(name).parts) for name in names), strict=False)
+    end = [group[0] for group in takewhile(lambda group: len(set(group)) == 1, ends)]
+    return "/".join(reversed(end)) or names[0]
 
 
 def flat_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:

@@ -36,6 +36,11 @@ def test_every_kind_of_path(tmp_path: Path) -> None:
         assert found.recipe is not None
     # one run given in two parts
     assert len(read_given([run / "metrics.jsonl", leaf]).runs) == 1
+    # and under two names
+    (tmp_path / "same").symlink_to(run)
+    (point,) = read_given([run, tmp_path / "same"]).points
+    assert (point.name, len(point.results(("sums", "none")))) == ("a", 1)
+    (tmp_path / "same").unlink()
     apart = leaf / "results.json"
     apart = apart.rename(tmp_path / "kept.json")
     assert [one.name for one in read_given([apart]).runs] == ["kept"]
@@ -44,6 +49,7 @@ def test_every_kind_of_path(tmp_path: Path) -> None:
 def test_names_tell_runs_apart() -> None:
     assert distinct_names([Path("/r/a/run"), Path("/r/b/run"), Path("/r/c")]) == ["a/run", "b/run", "c"]
     assert distinct_names([Path("/x/a/run"), Path("/y/a/run")]) == ["x/a/run", "y/a/run"]
+    assert distinct_names([Path("/a"), Path("/b/a")]) == ["/a", "b/a"]
 
 
 def test_what_is_no_run(tmp_path: Path) -> None:
@@ -163,6 +169,8 @@ def test_no_runs_no_points() -> None:
 def test_points_of_a_sweep_are_called_by_their_setting() -> None:
     assert common_name([f"r=4,seed={seed}" for seed in (1, 2)]) == "r=4"
     assert common_name(["runs/a-1", "runs/a-2"]) == "runs/a"
+    assert common_name(["depth/ce", "width/ce"]) == "ce"
+    assert common_name(["depth/ce", "width/kl"]) == "depth/ce"
 
 
 def test_two_results_of_one_run_are_no_two_seeds(tmp_path: Path) -> None:
