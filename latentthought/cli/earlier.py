@@ -41,13 +41,10 @@ def with_inputs(recipe: Recipe, output: Path) -> Recipe:
 
 def without_inputs(recipe: Recipe) -> Recipe:
     """The recipe of a smoke run as if its teacher read along and its student were whole, for a look at it that makes nothing."""
-    if recipe.model.pruning is not None and recipe.model.scratch is not None:
-        print("student     would be pruned first; shown here as it is before that")
-        terms = [term.dump() for term in recipe.objective]
-        for term in terms:
-            if (term.get("layers") or {}).get("strategy") == "provenance":
-                term["layers"] = {**term["layers"], "strategy": "uniform"}
-        recipe = recipe.replace(objective=terms)
+    if recipe.model.scratch is not None:
+        if recipe.model.pruning is not None:
+            print("student     would be pruned first; shown here as it is before that")
+        recipe = _of_a_whole_student(recipe)
     if recipe.teacher is None or (recipe.teacher.cache is None and recipe.teacher.responses is None):
         return recipe
     print("teacher     its answers and states would be made first; shown here as if it read along")
@@ -55,8 +52,10 @@ def without_inputs(recipe: Recipe) -> Recipe:
 
 
 def _with_pruned(recipe: Recipe, output: Path, processes: int) -> Recipe:
-    if recipe.model.pruning is None or recipe.model.scratch is None:
+    if recipe.model.scratch is None:
         return recipe
+    if recipe.model.pruning is None:
+        return _of_a_whole_student(recipe)
     from latentthought.cli.prune import prune_by_recipe
 
     folder = beside(output, "pruned")
@@ -68,6 +67,18 @@ def _with_pruned(recipe: Recipe, output: Path, processes: int) -> Recipe:
         prune_by_recipe(recipe, folder, smoke=True, device="cpu", whole=whole)
     model = {**recipe.model.dump(), "base": str(folder), "scratch": None, "tokenizer": None}
     return recipe.replace(model=model)
+
+
+def _of_a_whole_student(recipe: Recipe) -> Recipe:
+    """The recipe with uniform layers where it has those of a pruning."""
+    terms = [term.dump() for term in recipe.objective]
+    pruned = [term for term in terms if (term.get("layers") or {}).get("strategy") == "provenance"]
+    if not pruned:
+        return recipe
+    print("layers      uniform in place of provenance, since this tiny student was not cut from anything")
+    for term in pruned:
+        term["layers"] = {**term["layers"], "strategy": "uniform"}
+    return recipe.replace(objective=terms)
 
 
 def _with_responses(recipe: Recipe, output: Path, processes: int) -> Recipe:

@@ -212,3 +212,15 @@ def test_by_a_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main(["train", "universal/depth", "--output", str(tmp_path / "run")]) == 2
     captured = capsys.readouterr().err
     assert "universal-depth-pruned" in captured and "latentthought prune RECIPE" in captured
+
+
+def test_the_smoke_run_of_a_student_that_was_pruned_by_hand(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its recipe has no `model.pruning`: the tiny student in its place knows nothing of a teacher's blocks."""
+    for more in (["--dry-run"], []):
+        command = ["train", "universal/depth", "model.pruning=null", "--smoke", *more]
+        assert main([*command, "--output", str(tmp_path / "run")]) == 0, capsys.readouterr().err
+        assert "layers      uniform in place of provenance" in capsys.readouterr().out
+    written = (tmp_path / "run" / "recipe.yaml").read_text()
+    assert "strategy: uniform" in written and "provenance" not in written
