@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
     from latentthought.distillation.pruning.prune import require_fit
 
     loaded = load(args.model, args.device, args.dtype)
-    require_fit(loaded.model.base, depth, width)
+    require_fit(loaded.model, depth, width, args.with_thoughts)
     measured = _rows(args, loaded, depth, width)
     prune_into(output, loaded, depth, width, measured, with_thoughts=args.with_thoughts)
     return 0
@@ -152,7 +152,7 @@ def prune_by_recipe(
         loaded = _from_scratch(recipe)
     else:
         loaded = load(whole or pruning.model, device, dtype)
-    require_fit(loaded.model.base, pruning.depth, pruning.width)
+    require_fit(loaded.model, pruning.depth, pruning.width, with_thoughts)
     measured = None
     if _needs_data(pruning.depth, pruning.width):
         measured = recipe_rows(recipe, loaded, pruning.rows, batch_size, smoke)

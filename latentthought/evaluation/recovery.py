@@ -131,7 +131,7 @@ def _by_answers(before: Scores, arm: str, runs: Sequence[Scores], nothing: set[s
             continue
         rows.append(
             _recovered(
-                task, arm, whole, difference.value, difference.best, len(runs), (len(shared), len(answers))
+                task, arm, whole, difference.value, difference.best, len(runs), len(shared), len(answers)
             )
         )
     return rows
@@ -166,7 +166,8 @@ def _recovered(
     difference: float,
     span: tuple[float, float] | None,
     seeds: int,
-    questions: tuple[int, int] = (0, 0),
+    questions: int = 0,
+    asked: int = 0,
 ) -> Recovery:
     low, high = (None, None) if span is None else (100 * (1 + end / whole) for end in span)
     return Recovery(
@@ -178,8 +179,8 @@ def _recovered(
         low=low if low is None else max(0.0, low),
         high=high,
         seeds=seeds,
-        questions=questions[0],
-        asked=questions[1],
+        questions=questions,
+        asked=asked,
     )
 
 

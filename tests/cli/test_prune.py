@@ -158,6 +158,7 @@ def test_columns_with_other_names(
     [
         (["--depth", "9"], "at most 1 can go"),
         (["--width", "mlp=1000,importance=magnitude"], "1000, and the model has"),
+        (["--width", "mlp=1000"], "1000, and the model has"),
         ([], "say what goes: --depth"),
         (["--depth", "drop=1", "--data", "hops"], "--data: nothing is measured by these rules"),
         (["--depth", "drop=1", "--field", "text=a"], "--field: nothing is measured by these rules"),
@@ -180,9 +181,11 @@ def test_columns_with_other_names(
 def test_wrong_input_is_one_message_and_leaves_nothing(
     trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
-    found = said(capsys, trained_run, *arguments, "--output", tmp_path / "cut", code=2)
-    assert re.search(message, found), found
-    assert "measured    on" not in found
+    capsys.readouterr()
+    assert main(["prune", str(trained_run), *arguments, "--output", str(tmp_path / "cut")]) == 2
+    found = capsys.readouterr()
+    assert re.search(message, found.err), found.err
+    assert "measured    on" not in found.out
     assert list(tmp_path.iterdir()) == []
 
 
@@ -205,6 +208,10 @@ def test_by_a_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "change it with model.pruning.depth=" in said(
         capsys, "universal/both", "--depth", "1", "--output", tmp_path / "b", code=2
     )
+    too_many = ["universal/both", "--smoke", "model.pruning.depth.remove=9", "--output", str(tmp_path / "b")]
+    assert main(["prune", *too_many]) == 2
+    found = capsys.readouterr()
+    assert "at most 2 can go" in found.err and "measured    on" not in found.out
     assert "data.source=" in said(
         capsys, "universal/both", "--data", "hops", "--output", tmp_path / "b", code=2
     )

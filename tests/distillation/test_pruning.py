@@ -16,6 +16,8 @@ from latentthought.distillation.guidance import attach_companions, guide
 from latentthought.distillation.pruning import roles
 from latentthought.distillation.pruning.importance import block_influence, channel_scores, input_squares
 from latentthought.distillation.pruning.provenance import blocks_in, channels_in, recorded
+from latentthought.distillation.pruning.prune import require_fit, with_thoughts_of
+from latentthought.distillation.pruning.settings import DepthPruning, WidthPruning
 from latentthought.distillation.pruning.slicing import Kept, cut
 from latentthought.distillation.pupil import Pupil
 from latentthought.distillation.teacher import TeacherConfig
@@ -323,3 +325,36 @@ def test_a_pruned_student_is_compared_with_the_blocks_that_it_was_made_from() ->
     )
     with pytest.raises(ConfigError, match="none are recorded"):
         guide(terms, config, replace(pupil, model=other))
+
+
+@pytest.mark.parametrize(
+    ("thought", "rules", "message"),
+    [
+        (
+            {"layer": 3},
+            {"depth": {"drop": [3]}},
+            "block 3 is the one whose states are fed back .* stay: 1, 2, 4, 5",
+        ),
+        (
+            {"scale": "mlp"},
+            {"width": {"hidden": 0.5, "importance": "magnitude"}},
+            "width.hidden: thought.scale is mlp",
+        ),
+    ],
+)
+def test_thoughts_that_would_be_lost_are_refused_before_anything_is_measured(thought, rules, message) -> None:
+    model = LatentThoughtForCausalLM.from_base(model_of("llama"), ThoughtConfig(**thought))
+    depth = DepthPruning.parse(rules["depth"], "depth") if "depth" in rules else None
+    width = WidthPruning.parse(rules["width"], "width") if "width" in rules else None
+    require_fit(model, depth, width)
+    with pytest.raises(ConfigError, match=message):
+        require_fit(model, depth, width, with_thoughts=True)
+    with pytest.raises(ConfigError, match=message):
+        with_thoughts_of(model, prune(model, **rules))
+
+
+def test_which_block_goes_by_influence_is_known_only_afterwards() -> None:
+    model = LatentThoughtForCausalLM.from_base(model_of("llama"), ThoughtConfig(layer=1))
+    require_fit(model, DepthPruning(remove=1), None, with_thoughts=True)
+    kept = with_thoughts_of(model, prune(model, depth={"drop": [2]}))
+    assert kept.thought.layer == 1

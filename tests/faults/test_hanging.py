@@ -8,6 +8,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -31,24 +32,20 @@ class Pair:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.members: list[Program] = []
+        self.started = ExitStack()
 
     def start(self, recipe: Recipe, output: Path, *hang: str) -> list[Program]:
         path = self.folder / "pair.yaml"
         write_yaml(path, recipe.dump())
-        self.members = ranks(2, "tests.faults.hanging", [str(path), str(output), *hang], self.folder)
-        return self.members
-
-    def stop(self) -> None:
-        for member in self.members:
-            member.kill()
+        command = [str(path), str(output), *hang]
+        return self.started.enter_context(ranks(2, "tests.faults.hanging", command, self.folder))
 
 
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[Pair]:
     made = Pair(tmp_path)
-    yield made
-    made.stop()
+    with made.started:
+        yield made
 
 
 @pytest.fixture

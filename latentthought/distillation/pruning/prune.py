@@ -20,7 +20,6 @@ from latentthought.distillation.pruning.roles import key_heads
 from latentthought.distillation.pruning.settings import DepthPruning, WidthPruning
 from latentthought.distillation.pruning.slicing import Kept, all_blocks, cut
 from latentthought.errors import ConfigError
-from latentthought.model.capture import block_count
 from latentthought.model.modeling import LatentThoughtForCausalLM
 
 
@@ -52,7 +51,7 @@ def prune(
         raise ConfigError("prune: give depth, width or both; with neither nothing would go")
     base = model.to_base() if isinstance(model, LatentThoughtForCausalLM) else model
     config = base.config.get_text_config()
-    sizes = require_fit(base, depth, width)
+    sizes = require_fit(model, depth, width)
     rows = _at_hand(depth, width, batches)
     training = base.training
     base.eval()
@@ -66,13 +65,40 @@ def prune(
 
 
 def require_fit(
-    model: PreTrainedModel, depth: DepthPruning | None, width: WidthPruning | None
+    model: PreTrainedModel,
+    depth: DepthPruning | None,
+    width: WidthPruning | None,
+    with_thoughts: bool = False,
 ) -> dict[str, int]:
-    """Refuse what does not fit a model before anything is measured; the sizes of `kept_sizes`. Raises `ConfigError`."""
+    """Refuse what does not fit a model before anything is measured; the sizes of `kept_sizes`. Raises `ConfigError`.
+
+    with_thoughts: what `with_thoughts_of` would refuse too, as far as it does not hang on what is measured.
+    """
+    base = model.base if isinstance(model, LatentThoughtForCausalLM) else model
+    blocks = all_blocks(base)
     if depth is not None:
-        blocks = block_count(model)
-        kept_blocks(depth, blocks, torch.zeros(blocks))  # how many can go is the same for any influence
-    return {} if width is None else kept_sizes(width, model.config.get_text_config())
+        # how many can go is the same for any influence
+        kept = kept_blocks(depth, len(blocks), torch.zeros(len(blocks)))
+        blocks = blocks if depth.needs_data else kept
+    config = base.config.get_text_config()
+    sizes = {} if width is None else kept_sizes(width, config)
+    if with_thoughts and isinstance(model, LatentThoughtForCausalLM):
+        _require_thoughts(model, blocks, sizes.get("hidden", config.hidden_size))
+    return sizes
+
+
+def _require_thoughts(original: LatentThoughtForCausalLM, blocks: Sequence[int], width: int) -> None:
+    if original.scale.projector is not None and width != original.backbone.width:
+        raise ConfigError(
+            "width.hidden: thought.scale is mlp, whose weights have the width of the stream; leave hidden out, or prune without "
+            "thoughts and train them anew"
+        )
+    layer = original.thought.layer
+    if layer > 0 and layer not in blocks:
+        raise ConfigError(
+            f"depth: block {layer} is the one whose states are fed back (thought.layer), and it is not among those that stay: "
+            f"{', '.join(map(str, blocks))}"
+        )
 
 
 def _at_hand(
@@ -130,20 +156,10 @@ def with_thoughts_of(original: LatentThoughtForCausalLM, pruned: PreTrainedModel
 
     Raises `ConfigError` where that cannot be: a scale whose weights have another width, a fed-back layer that is gone.
     """
-    thought, blocks = original.thought, recorded(pruned.config.get_text_config())[-1]["blocks"]
-    if original.scale.projector is not None and pruned.config.get_text_config().hidden_size != (
-        original.backbone.width
-    ):
-        raise ConfigError(
-            "width.hidden: thought.scale is mlp, whose weights have the width of the stream; leave hidden out, or prune without "
-            "thoughts and train them anew"
-        )
+    config = pruned.config.get_text_config()
+    thought, blocks = original.thought, recorded(config)[-1]["blocks"]
+    _require_thoughts(original, blocks, config.hidden_size)
     if thought.layer > 0:
-        if thought.layer not in blocks:
-            raise ConfigError(
-                f"depth: block {thought.layer} is the one whose states are fed back (thought.layer), and it is not among those "
-                f"that stay: {', '.join(map(str, blocks))}"
-            )
         thought = thought.replace(layer=blocks.index(thought.layer) + 1)
     model = LatentThoughtForCausalLM.from_base(pruned, thought)
     if model.backbone.width == original.backbone.width:  # else the target is the narrower embedding's own

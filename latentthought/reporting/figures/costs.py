@@ -26,7 +26,7 @@ from latentthought.reporting.figures.canvas import (
     write,
 )
 from latentthought.reporting.figures.given import Given, NothingToDraw, Run
-from latentthought.reporting.figures.points import Point, Score, Task, common_name, shared_tasks
+from latentthought.reporting.figures.points import Point, Score, Task, names_of_groups, shared_tasks
 
 COSTS = {
     "thoughts": "thoughts an answer",
@@ -201,11 +201,8 @@ def _methods(points: Sequence[Point]) -> dict[str, list[Point]]:
         # a point without a recipe is like none
         rest = tuple(sorted((k, str(v)) for k, v in point.settings.items() if not k.startswith("model.")))
         found.setdefault(rest or point.name, []).append(point)
-    named: dict[str, list[Point]] = {}
-    for members in found.values():
-        name = common_name([point.name for point in members])
-        named[members[0].name if name in named else name] = members
-    return named
+    names = names_of_groups([[point.name for point in members] for members in found.values()])
+    return dict(zip(names, found.values(), strict=True))
 
 
 def _mark(axis: Any, cost: float, one: Score, index: int, on_front: bool) -> Any:

@@ -79,10 +79,10 @@ def read_given(paths: Iterable[str | Path], similarity: Callable[[Run], Similari
     Raises `MissingFileError` for a path without numbers, `DataError` for a file of another kind, `DamagedFileError` naming file
     and line for one that no longer reads.
     """
-    found: dict[Path, _Found] = {}
+    found: dict[Path, tuple[Path, _Found]] = {}
     for path in map(Path, paths):
         _add(found, _look(path))
-    return Given(tuple(_read(found)), similarity)
+    return Given(tuple(_read(dict(found.values()))), similarity)
 
 
 def _read(found: Mapping[Path, _Found]) -> Iterable[Run]:
@@ -97,11 +97,10 @@ def _read(found: Mapping[Path, _Found]) -> Iterable[Run]:
         yield Run(name, folder, metrics, results, recipe)
 
 
-def _add(found: dict[Path, _Found], more: Mapping[Path, _Found]) -> None:
+def _add(found: dict[Path, tuple[Path, _Found]], more: Mapping[Path, _Found]) -> None:
+    """found: by what the path of a folder resolves to, since a run may be given twice, by a link too."""
     for folder, parts in more.items():
-        # a run may be given twice, by a link too
-        same = next((other for other in found if other.resolve() == folder.resolve()), folder)
-        known = found.setdefault(same, _Found(None, []))
+        _, known = found.setdefault(folder.resolve(), (folder, _Found(None, [])))
         known.metrics = known.metrics or parts.metrics
         there = {path.resolve() for path in known.results}
         known.results += [path for path in parts.results if path.resolve() not in there]

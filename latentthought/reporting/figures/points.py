@@ -101,15 +101,17 @@ def grouped(runs: Sequence[Run]) -> list[Point]:
         key: Any = run.folder if not flat else (json.dumps(flat, sort_keys=True), _made_under(run))
         settings[key] = flat
         groups.setdefault(key, []).append(run)
-    points: dict[str, Point] = {}
+    parts = []
     for key, members in groups.items():
         seeds = {(run.recipe or {}).get("seed") for run in members}
         # two runs of one seed are no two trainings
-        for part in [members] if len(seeds) == len(members) else [[run] for run in members]:
-            name = common_name([run.name for run in part])
-            name = part[0].name if name in points else name
-            points[name] = Point(name, settings[key], tuple(part), _scores(part))
-    return list(points.values())
+        together = [members] if len(seeds) == len(members) else [[run] for run in members]
+        parts += [(settings[key], part) for part in together]
+    names = names_of_groups([[run.name for run in part] for _, part in parts])
+    return [
+        Point(name, values, tuple(part), _scores(part))
+        for name, (values, part) in zip(names, parts, strict=True)
+    ]
 
 
 def _scores(runs: Sequence[Run]) -> dict[Task, Score]:
@@ -128,18 +130,38 @@ def _made_under(run: Run) -> str:
     return repr(sorted(asked))
 
 
+def names_of_groups(groups: Sequence[Sequence[str]]) -> list[str]:
+    """What each group of runs is called, given their names, all of them different: what these have in common, or the name of
+    the first one where another group would be called the same."""
+    common = [common_name(names) for names in groups]
+    runs = [name for names in groups for name in names]
+    return [
+        names[0] if common.count(name) > 1 or name in set(runs) - set(names) else name
+        for name, names in zip(common, groups, strict=True)
+    ]
+
+
 def common_name(names: Sequence[str]) -> str:
-    """What runs are called together: what their names begin with, without a seed or number cut short at its end; else the folders
-    that they end with (`ce` for `depth/ce` and `width/ce`)."""
+    """What runs are called together, without a seed or number at its end: in one folder what their names begin with, in several
+    what they end with (`ce` for `depth/ce-1` and `width/ce-2`); without either the name of the first one."""
     if len(names) == 1:
         return names[0]
-    letters = zip(*names, strict=False)
-    common = "".join(group[0] for group in takewhile(lambda group: len(set(group)) == 1, letters))
-    if begin := re.sub(r"([-_., /]*(seed|s)?[-_. =]*\d*)$", "", common):
-        return begin
-    ends = zip(*(reversed(Path(name).parts) for name in names), strict=False)
-    end = [group[0] for group in takewhile(lambda group: len(set(group)) == 1, ends)]
-    return "/".join(reversed(end)) or names[0]
+    paths = [Path(name).parts for name in names]
+    if len({parts[:-1] for parts in paths}) == 1:
+        letters = zip(*names, strict=False)
+        found = _without_seed("".join(group[0] for group in takewhile(_alike, letters)))
+    else:
+        ends = zip(*((_without_seed(last), *reversed(folders)) for *folders, last in paths), strict=False)
+        found = "/".join(reversed([group[0] for group in takewhile(_alike, ends) if group[0]]))
+    return found or names[0]
+
+
+def _alike(group: tuple[str, ...]) -> bool:
+    return len(set(group)) == 1
+
+
+def _without_seed(name: str) -> str:
+    return re.sub(r"([-_., /]*(seed|s)?[-_. =]*\d*)$", "", name)
 
 
 def flat_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:

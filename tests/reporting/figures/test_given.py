@@ -11,7 +11,13 @@ from scipy.stats import t as student_t
 from latentthought.errors import ConfigError, DamagedFileError, DataError, MissingFileError
 from latentthought.reporting.figures.catalog import FIGURES
 from latentthought.reporting.figures.given import distinct_names, read_given
-from latentthought.reporting.figures.points import check_together, common_name, flat_recipe, grouped
+from latentthought.reporting.figures.points import (
+    check_together,
+    common_name,
+    flat_recipe,
+    grouped,
+    names_of_groups,
+)
 from tests.reporting.made import loaded, metrics, recipe, results
 
 
@@ -169,8 +175,17 @@ def test_no_runs_no_points() -> None:
 def test_points_of_a_sweep_are_called_by_their_setting() -> None:
     assert common_name([f"r=4,seed={seed}" for seed in (1, 2)]) == "r=4"
     assert common_name(["runs/a-1", "runs/a-2"]) == "runs/a"
-    assert common_name(["depth/ce", "width/ce"]) == "ce"
+    assert common_name(["depth/ce-1", "deep/ce-2"]) == "ce"
     assert common_name(["depth/ce", "width/kl"]) == "depth/ce"
+    assert common_name(["x/seed-1", "y/seed-1"]) == "x/seed-1"
+    assert common_name(["x/a/seed-1", "y/a/seed-2"]) == "a"
+
+
+def test_no_two_groups_have_one_name() -> None:
+    groups = [["width/ce", "both/ce"], ["ce-301", "ce-302"]]
+    assert names_of_groups(groups) == ["width/ce", "ce-301"]
+    assert names_of_groups([["a-1", "a-2"], ["a"]]) == ["a-1", "a"]
+    assert names_of_groups([["a-1", "a-2"], ["b"]]) == ["a", "b"]
 
 
 def test_two_results_of_one_run_are_no_two_seeds(tmp_path: Path) -> None:
