@@ -12,7 +12,7 @@ import yaml
 from latentthought.data.curriculum import Curriculum
 from latentthought.data.sources.catalog import SOURCES
 from latentthought.resources import list_recipes
-from tests.docs.pages import links
+from tests.docs.pages import links, pages
 
 
 def text_of(repository: Path, name: str) -> str:
@@ -90,3 +90,17 @@ def test_the_readme_says_what_was_measured(
     [claim] = re.findall(said, text_of(repository, "README.md"))
     found = re.findall(measured, text_of(repository, "docs/performance.md"))
     assert float(claim) == pytest.approx(value(float(found[0])), rel=0.15)
+
+
+def test_every_page_that_quotes_the_quickstart_has_its_newest_numbers(repository: Path) -> None:
+    """Shares in the sentence of a link to the quickstart's results, or in the table that it announces."""
+    results = text_of(repository, "docs/results.md").partition("## ProsQA")[0]
+    measured = set(re.findall(r"\d+\.\d", results))
+    quoting = 0
+    for page in pages(repository):
+        # a published accuracy may stand in one sentence with ours
+        for text in re.split(r"(?<!:)\n\n|\n\n(?!\|)|\n(?=- )|\. ", page.read_text(encoding="utf-8")):
+            if "#the-quickstart)" in text:
+                quoting += 1
+                assert set(re.findall(r"(\d+\.\d) (?:%|to)", text)) <= measured, f"{page.name}: {text}"
+    assert quoting >= 7
