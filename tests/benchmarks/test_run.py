@@ -28,7 +28,7 @@ def _threads_as_before():
     torch.set_num_threads(before)
 
 
-OWN_TESTS = {"distillation", "divergence", "cross_entropy"}
+OWN_TESTS = {"distillation", "divergence", "cross_entropy", "grading"}
 
 
 def test_quick_run(tmp_path, capsys):

@@ -285,7 +285,7 @@ def test_run_sh_stops_and_goes_on_under_torchrun(
     launch: Path, repository: Path, tmp_path: Path, make_recipe: Callable[..., Any]
 ) -> None:
     recipe = make_recipe(
-        curriculum={"method": "none", "max_latent_steps": None, "replay": 0.0, "each": {"steps": 200}},
+        curriculum={"method": "none", "max_latent_steps": None, "replay": 0.0, "each": {"steps": 80}},
         training={"log_every": 1, "save_every": 0},
     )
     write_yaml(tmp_path / "r.yaml", recipe.dump())
