@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from latentthought.cli.folders import require_empty, require_writable, written_whole
 from latentthought.cli.models import MODEL_HELP, add_model_options, load
+from latentthought.cli.noise import quiet
 from latentthought.cli.parser import Parser, UsageError, add_field_option, columns, positive
 from latentthought.cli.pruning_rules import DEPTH_FORM, WIDTH_FORM, depth_of, width_of
 from latentthought.errors import ConfigError, DataError, MissingFileError, NotFoundError, nearest, unknown
@@ -89,9 +90,9 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"say what goes: --depth ({DEPTH_FORM}) or --width ({WIDTH_FORM})")
     output = Path(args.output)
     _require_free(output)
-    from latentthought.distillation.pruning.prune import require_fit
-
     loaded = load(args.model, args.device, args.dtype)
+    from latentthought.distillation.pruning.prune import require_fit  # loud, before `load` has quieted it
+
     require_fit(loaded.model, depth, width, args.with_thoughts)
     measured = _rows(args, loaded, depth, width)
     prune_into(output, loaded, depth, width, measured, with_thoughts=args.with_thoughts)
@@ -143,6 +144,7 @@ def prune_by_recipe(
     whole: str | None = None,
 ) -> None:
     """Make the folder that `model.base` of a recipe names; in a smoke run from the recipe's tiny model, or from `whole`."""
+    quiet()
     from latentthought.cli.pruning_rows import recipe_rows
     from latentthought.distillation.pruning.prune import require_fit
 

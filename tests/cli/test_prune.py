@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -231,3 +233,14 @@ def test_the_smoke_run_of_a_student_that_was_pruned_by_hand(
         assert "layers      uniform in place of provenance" in capsys.readouterr().out
     written = (tmp_path / "run" / "recipe.yaml").read_text()
     assert "strategy: uniform" in written and "provenance" not in written
+
+
+def test_nothing_is_heard_but_the_error(tmp_path: Path) -> None:
+    """In a process of its own: libraries speak while they are imported."""
+    wrong = ["gone/model", "--depth", "1", "--output", str(tmp_path / "cut")]
+    right = ["universal/both", "--smoke", "--output", str(tmp_path / "student")]
+    for arguments, code, lines in ((wrong, 2, 1), (right, 0, 0)):
+        command = [sys.executable, "-m", "latentthought", "prune", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == code and len(done.stderr.splitlines()) == lines, done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["student"]

@@ -1,9 +1,9 @@
 """Several runs, one after the other, on several processes that each run `python -m tests.training.ranks JOBS`.
 
-Making a group of processes takes longer than a tiny run, so the runs of a matrix share theirs. JOBS is a
-JSON list of [recipe file, output folder, {stop: step at which to ask the run to stop, chunk: bytes of logits held at once,
-full: whether the first process finds its disk full when it writes the optimizer's states, scored: whether a scorer generates,
-poison: id of a row that spoils its steps}].
+The runs of a matrix share their processes, whose start and group take as long as a tiny run. JOBS is a JSON list of
+[recipe file, output folder, {stop: step at which to ask the run to stop, chunk: bytes of logits held at once, full: whether
+the first process finds its disk full when it writes the optimizer's states, scored: whether a scorer generates, poison: id of
+a row that spoils its steps}].
 """
 
 from __future__ import annotations

@@ -134,9 +134,9 @@ def names_of_groups(groups: Sequence[Sequence[str]]) -> list[str]:
     """What each group of runs is called, given their names, all of them different: what these have in common, or the name of
     the first one where another group would be called the same."""
     common = [common_name(names) for names in groups]
-    runs = [name for names in groups for name in names]
+    runs = {name for names in groups for name in names}
     return [
-        names[0] if common.count(name) > 1 or name in set(runs) - set(names) else name
+        names[0] if common.count(name) > 1 or (name in runs and name not in names) else name
         for name, names in zip(common, groups, strict=True)
     ]
 
